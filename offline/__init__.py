@@ -1,0 +1,1 @@
+"""The offline side: people from many scanners to one person's plan."""
