@@ -1,0 +1,437 @@
+"""The run's record: one SQLite file that holds everything that happened, as it happened.
+
+Write-ahead log, `synchronous=FULL`, one transaction per event: what is committed survives the
+death of any process at any instant, and nothing else counts as having happened. Every volume is
+kept as it was received, so every score can be computed again.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import msgpack
+import numpy as np
+
+from rtloop.errors import RecordError
+from rtloop.events import Deadline, Event, Operator, Step, decode, encode
+from rtloop.volume import Volume
+from rtloop.wire import Command, Note, Shown, Trigger
+
+__all__ = ["Attempt", "Outcome", "Record", "Recorded", "Times"]
+
+SCHEMA_VERSION = 1
+
+Outcome = Literal["complete", "incomplete", "aborted", "stopped"]
+
+_SCHEMA = """
+CREATE TABLE about(key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE attempt(
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, opened_s REAL NOT NULL,
+    closed_s REAL, outcome TEXT, rois BLOB NOT NULL, geometry TEXT NOT NULL);
+CREATE TABLE event(
+    n INTEGER PRIMARY KEY, attempt INTEGER NOT NULL REFERENCES attempt(id),
+    kind TEXT NOT NULL, volume_index INTEGER NOT NULL, header BLOB NOT NULL);
+CREATE TABLE image(event INTEGER PRIMARY KEY REFERENCES event(n), voxels BLOB NOT NULL);
+CREATE TABLE step(
+    event INTEGER PRIMARY KEY REFERENCES event(n), volume_index INTEGER NOT NULL,
+    status TEXT NOT NULL, reasons TEXT NOT NULL, weight REAL, fd_mm REAL,
+    raw_score REAL, standard_error REAL, scene TEXT NOT NULL, feedback REAL, trial INTEGER,
+    body BLOB NOT NULL);
+CREATE TABLE times(
+    event INTEGER PRIMARY KEY REFERENCES event(n), acquired_s REAL, received_s REAL,
+    arrived_s REAL, published_s REAL);
+CREATE TABLE message(
+    id INTEGER PRIMARY KEY, event INTEGER REFERENCES event(n), scene TEXT NOT NULL,
+    value REAL, trial INTEGER, published_s REAL NOT NULL, expires_s REAL);
+CREATE TABLE shown(
+    n INTEGER PRIMARY KEY, message INTEGER NOT NULL, scene TEXT NOT NULL, value REAL,
+    flip_s REAL NOT NULL, status TEXT NOT NULL);
+CREATE TABLE trigger_pulse(
+    n INTEGER PRIMARY KEY, count INTEGER NOT NULL, time_s REAL NOT NULL, source TEXT NOT NULL);
+CREATE TABLE fault(
+    n INTEGER PRIMARY KEY, time_s REAL NOT NULL, attempt TEXT, volume_index INTEGER,
+    kind TEXT NOT NULL, reason TEXT NOT NULL, action TEXT NOT NULL);
+CREATE TABLE command(
+    n INTEGER PRIMARY KEY, time_s REAL NOT NULL, action TEXT NOT NULL, by TEXT NOT NULL,
+    text TEXT NOT NULL);
+CREATE TABLE stream(epoch TEXT PRIMARY KEY, acknowledged INTEGER NOT NULL);
+CREATE INDEX event_by_attempt ON event(attempt, volume_index);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try at the run: a series from its first volume to its end, however it ended."""
+
+    id: int
+    name: str
+    opened_s: float
+    outcome: Outcome | None
+    rois: bytes
+    geometry: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Host clock (Unix s) along an event's way; `acquired_s` is the scanner's own clock."""
+
+    acquired_s: float | None
+    received_s: float | None
+    arrived_s: float
+    published_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """An event of the record with the step it led to."""
+
+    n: int
+    kind: str
+    index: int
+    header: dict[str, Any]
+    body: bytes
+
+    @property
+    def step(self) -> Step:
+        return decode(self.body)
+
+
+class Record:
+    """A run record, opened for writing by the engine's process and for reading by anyone."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path = path
+        self._db = connection
+
+    @classmethod
+    def create(cls, path: Path, about: dict[str, Any]) -> Self:
+        """Make a new record.
+
+        Parameters
+        ----------
+        path : Path
+            File to create; its folder is made. It must not exist.
+        about : dict
+            What the run is: plan, configuration, versions, fingerprint (JSON values).
+
+        Raises
+        ------
+        RecordError
+            If the file exists already or cannot be written.
+        """
+        if path.exists():
+            raise RecordError(f"record {path}: expected a new file, found one; choose another name")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            record = cls(path, _connect(path, writable=True))
+            record._db.executescript(_SCHEMA)
+            with record.transaction():
+                for key, value in {"schema_version": SCHEMA_VERSION, **about}.items():
+                    record._db.execute("INSERT INTO about VALUES(?, ?)", (key, json.dumps(value)))
+        except (OSError, sqlite3.Error) as error:
+            raise RecordError(
+                f"record {path}: expected a writable file, found: {error}; choose another folder"
+            ) from error
+        return record
+
+    @classmethod
+    def open(cls, path: Path, writable: bool = False) -> Self:
+        """Open an existing record; reading never changes it.
+
+        Raises
+        ------
+        RecordError
+            If the file is missing, is no record, or is of another schema version.
+        """
+        if not path.is_file():
+            raise RecordError(f"record {path}: expected a file, found none; check the path")
+        try:
+            record = cls(path, _connect(path, writable))
+            version = record.about().get("schema_version")
+        except sqlite3.Error as error:
+            raise RecordError(f"record {path}: expected a run record, found: {error}") from error
+        if version != SCHEMA_VERSION:
+            raise RecordError(
+                f"record {path}: expected schema version {SCHEMA_VERSION}, found {version}; "
+                "use the fcnef release that wrote it"
+            )
+        return record
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Everything inside is committed together, or not at all.
+
+        Raises
+        ------
+        RecordError
+            If it cannot be committed (disk full, file gone): nothing of it happened.
+        """
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            yield
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._abandon()
+            raise RecordError(
+                f"record {self.path}: expected to commit, found: {error}; feedback stops until "
+                "the record can be written"
+            ) from error
+        except BaseException:
+            self._abandon()
+            raise
+
+    def _abandon(self) -> None:
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+
+    # --- what the run is ------------------------------------------------------------------
+
+    def about(self) -> dict[str, Any]:
+        return {key: json.loads(value) for key, value in self._db.execute("SELECT * FROM about")}
+
+    def attempts(self) -> list[Attempt]:
+        rows = self._db.execute(
+            "SELECT id, name, opened_s, outcome, rois, geometry FROM attempt ORDER BY id"
+        )
+        return [Attempt(*row[:5], json.loads(row[5])) for row in rows]
+
+    def open_attempt(
+        self, name: str, time_s: float, rois: bytes, geometry: dict[str, Any]
+    ) -> Attempt:
+        cursor = self._db.execute(
+            "INSERT INTO attempt(name, opened_s, rois, geometry) VALUES(?, ?, ?, ?)",
+            (name, time_s, rois, json.dumps(geometry)),
+        )
+        assert cursor.lastrowid is not None
+        return Attempt(cursor.lastrowid, name, time_s, None, rois, geometry)
+
+    def close_attempt(self, attempt: Attempt, time_s: float, outcome: Outcome) -> None:
+        self._db.execute(
+            "UPDATE attempt SET closed_s = ?, outcome = ? WHERE id = ?",
+            (time_s, outcome, attempt.id),
+        )
+
+    # --- events and their steps -----------------------------------------------------------
+
+    def add_event(self, attempt: Attempt, event: Event, step: Step, times: Times) -> int:
+        """Record an event with the step it led to; returns its number in the record."""
+        kind, header = _describe(event)
+        cursor = self._db.execute(
+            "INSERT INTO event(attempt, kind, volume_index, header) VALUES(?, ?, ?, ?)",
+            (attempt.id, kind, step.index, msgpack.packb(header, use_bin_type=True)),
+        )
+        n = cursor.lastrowid
+        assert n is not None
+        if isinstance(event, Volume) and step.status != "duplicate":
+            voxels = memoryview(event.data.T).cast("B")
+            self._db.execute("INSERT INTO image VALUES(?, ?)", (n, voxels))
+        self._add_step(n, step)
+        self._db.execute(
+            "INSERT INTO times VALUES(?, ?, ?, ?, ?)",
+            (n, times.acquired_s, times.received_s, times.arrived_s, times.published_s),
+        )
+        return n
+
+    def _add_step(self, n: int, step: Step) -> None:
+        score = step.trial_score or step.scores[0]
+        self._db.execute(
+            "INSERT INTO step VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                n,
+                step.index,
+                step.status,
+                "; ".join(step.reasons),
+                step.weight,
+                step.fd_mm,
+                score.value,
+                score.standard_error,
+                step.screen.scene,
+                step.screen.value,
+                step.trial,
+                encode(step),
+            ),
+        )
+
+    def events(self, attempt: Attempt) -> Iterator[Recorded]:
+        """Events of an attempt in the order in which the engine took them."""
+        rows = self._db.execute(
+            "SELECT n, kind, event.volume_index, header, body FROM event "
+            "JOIN step ON step.event = n WHERE attempt = ? ORDER BY n",
+            (attempt.id,),
+        )
+        for n, kind, index, header, body in rows:
+            yield Recorded(n, kind, index, msgpack.unpackb(header, raw=False), body)
+
+    def event(self, recorded: Recorded) -> Event:
+        """The event itself, voxels included.
+
+        Raises
+        ------
+        RecordError
+            If the record is damaged: a volume's voxels are missing or cut.
+        """
+        if recorded.kind == "deadline":
+            return Deadline(recorded.index)
+        if recorded.kind == "operator":
+            return Operator(recorded.header["action"])
+        row = self._db.execute("SELECT voxels FROM image WHERE event = ?", (recorded.n,)).fetchone()
+        return _volume(recorded, b"" if row is None else row[0])
+
+    def committed(self) -> dict[str, list[tuple[int, int]]]:
+        """Volume indices on record, as inclusive ranges, per attempt's name."""
+        ranges: dict[str, list[tuple[int, int]]] = {}
+        rows = self._db.execute(
+            "SELECT DISTINCT name, volume_index FROM event JOIN attempt ON attempt.id = attempt "
+            "WHERE kind = 'volume' ORDER BY attempt.id, volume_index"
+        )
+        for name, index in rows:
+            known = ranges.setdefault(name, [])
+            if known and known[-1][1] == index - 1:
+                known[-1] = (known[-1][0], index)
+            else:
+                known.append((index, index))
+        return ranges
+
+    # --- the stream, the screen, faults, people ---------------------------------------------
+
+    def acknowledged(self, epoch: str) -> int:
+        """Last committed place of a stream's epoch; -1 for none."""
+        row = self._db.execute(
+            "SELECT acknowledged FROM stream WHERE epoch = ?", (epoch,)
+        ).fetchone()
+        return -1 if row is None else int(row[0])
+
+    def acknowledge(self, epoch: str, seq: int) -> None:
+        self._db.execute("INSERT OR REPLACE INTO stream VALUES(?, ?)", (epoch, seq))
+
+    def last_message(self) -> int:
+        """Number of the newest feedback message; 0 for none."""
+        row = self._db.execute("SELECT max(id) FROM message").fetchone()
+        return int(row[0] or 0)
+
+    def add_message(
+        self, id: int, event: int | None, step: Step, published_s: float, expires_s: float | None
+    ) -> None:
+        screen = step.screen
+        self._db.execute(
+            "INSERT INTO message VALUES(?, ?, ?, ?, ?, ?, ?)",
+            (id, event, screen.scene, screen.value, screen.trial, published_s, expires_s),
+        )
+
+    def add_shown(self, shown: Shown) -> None:
+        self._db.execute(
+            "INSERT INTO shown(message, scene, value, flip_s, status) VALUES(?, ?, ?, ?, ?)",
+            (shown.id, shown.scene, shown.value, shown.flip_s, shown.status),
+        )
+
+    def add_trigger(self, trigger: Trigger) -> None:
+        self._db.execute(
+            "INSERT INTO trigger_pulse(count, time_s, source) VALUES(?, ?, ?)",
+            (trigger.count, trigger.time_s, trigger.source),
+        )
+
+    def add_command(self, command: Command) -> None:
+        self._db.execute(
+            "INSERT INTO command(time_s, action, by, text) VALUES(?, ?, ?, ?)",
+            (command.time_s, command.action, command.by, command.text),
+        )
+
+    def add_fault(
+        self,
+        time_s: float,
+        kind: str,
+        reason: str,
+        action: str,
+        attempt: str | None = None,
+        index: int | None = None,
+    ) -> None:
+        self._db.execute(
+            "INSERT INTO fault(time_s, attempt, volume_index, kind, reason, action) "
+            "VALUES(?, ?, ?, ?, ?, ?)",
+            (time_s, attempt, index, kind, reason, action),
+        )
+
+    def add_note(self, note: Note, action: str) -> None:
+        self.add_fault(note.received_s, note.kind, note.reason, action, note.attempt, note.index)
+
+    def rows(self, table: str) -> list[dict[str, Any]]:
+        """A table as dictionaries, for reports; images and step bodies are left out."""
+        cursor = self._db.execute(f'SELECT * FROM "{table}" ORDER BY 1')
+        names = [column[0] for column in cursor.description]
+        keep = [i for i, name in enumerate(names) if name not in {"body", "voxels", "rois"}]
+        return [{names[i]: row[i] for i in keep} for row in cursor]
+
+
+def _connect(path: Path, writable: bool) -> sqlite3.Connection:
+    mode = "rwc" if writable else "ro"
+    uri = f"{path.resolve().as_uri()}?mode={mode}"
+    db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=5.0)
+    if writable:
+        # Volumes are megabytes: large pages keep their overflow chains short.
+        db.execute("PRAGMA page_size = 16384")
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA foreign_keys = ON")
+    return db
+
+
+def _describe(event: Event) -> tuple[str, dict[str, Any]]:
+    if isinstance(event, Volume):
+        return "volume", {
+            "attempt": event.attempt,
+            "index": event.index,
+            "shape": list(event.shape),
+            "dtype": event.data.dtype.name,
+            "affine": np.ascontiguousarray(event.affine, dtype="<f8").tobytes(),
+            "tr_s": event.tr_s,
+            "received_s": event.received_s,
+            "acquired_s": event.acquired_s,
+            "slice_times_s": event.slice_times_s and list(event.slice_times_s),
+            "slice_axis": event.slice_axis,
+            "n_volumes": event.n_volumes,
+            "protocol": event.protocol,
+        }
+    if isinstance(event, Operator):
+        return "operator", {"action": event.action}
+    return type(event).__name__.lower(), {}
+
+
+def _volume(recorded: Recorded, voxels: bytes) -> Volume:
+    entries = dict(recorded.header)
+    shape, dtype = entries.pop("shape"), np.dtype(entries.pop("dtype"))
+    wanted = int(np.prod(shape)) * dtype.itemsize
+    if len(voxels) != wanted:
+        raise RecordError(
+            f"record: event {recorded.n}: expected {wanted} bytes of voxels, found {len(voxels)}; "
+            "the file is damaged"
+        )
+    slice_times_s = entries.pop("slice_times_s")
+    return Volume(
+        **{
+            **entries,
+            "data": np.frombuffer(voxels, dtype).reshape(shape, order="F"),
+            "affine": np.frombuffer(entries["affine"], "<f8").reshape(4, 4),
+            "slice_times_s": slice_times_s and tuple(slice_times_s),
+        }
+    )
