@@ -61,6 +61,7 @@ CREATE TABLE fault(
 CREATE TABLE command(
     n INTEGER PRIMARY KEY, time_s REAL NOT NULL, action TEXT NOT NULL, by TEXT NOT NULL,
     text TEXT NOT NULL);
+CREATE TABLE kept(name TEXT PRIMARY KEY, body BLOB NOT NULL);
 CREATE TABLE stream(epoch TEXT PRIMARY KEY, acknowledged INTEGER NOT NULL);
 CREATE INDEX event_by_attempt ON event(attempt, volume_index);
 """
@@ -231,6 +232,14 @@ class Record:
             "UPDATE attempt SET closed_s = ?, outcome = ? WHERE id = ?",
             (time_s, outcome, attempt.id),
         )
+
+    def keep(self, name: str, body: bytes) -> None:
+        """Keep a file's content that the run depends on (reference, tissue masks)."""
+        self._db.execute("INSERT OR REPLACE INTO kept VALUES(?, ?)", (name, body))
+
+    def kept(self, name: str) -> bytes | None:
+        row = self._db.execute("SELECT body FROM kept WHERE name = ?", (name,)).fetchone()
+        return None if row is None else bytes(row[0])
 
     # --- events and their steps -----------------------------------------------------------
 

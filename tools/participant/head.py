@@ -21,8 +21,8 @@ __all__ = ["TEMPLATE_MM", "Head"]
 TEMPLATE_MM = 2
 """Resolution at which the templates are loaded, mm."""
 
-GM, WM, CSF = 0.80, 0.62, 1.10
-"""Signal at TE 30 ms, TR about 2 s, relative; CSF is saturated by the short TR but keeps its T2*."""
+GM, WM, CSF = 0.80, 0.60, 1.25
+"""Relative signal at TE 30 ms, TR about 2 s; CSF is saturated by the short TR, yet brightest."""
 
 SCALP = 0.22
 EYE = 0.95

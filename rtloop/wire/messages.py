@@ -1,7 +1,7 @@
-"""Messages between fcnef's programs: msgpack, versioned, size-bounded, validated at the door.
+"""What fcnef's programs say to each other, as plain dataclasses.
 
-Three conversations use them (see `link`): the acknowledged volume stream, the broadcast of
-feedback and telemetry, and the reports that displays and operators send back to the engine.
+Three conversations use them (see `rtloop.link`): the acknowledged volume stream, the broadcast
+of feedback and telemetry, and the reports that displays and operators send back to the engine.
 """
 
 from __future__ import annotations
@@ -12,16 +12,17 @@ from typing import Any, Literal
 from rtloop.volume import Volume
 
 __all__ = [
-    "MAX_HEADER_BYTES",
-    "MAX_PAYLOAD_BYTES",
-    "WIRE_VERSION",
     "Ack",
     "Command",
     "Feedback",
     "Heartbeat",
     "Hello",
+    "Item",
+    "Message",
     "Note",
     "NoteItem",
+    "Refused",
+    "Resend",
     "Scene",
     "Shown",
     "Telemetry",
@@ -29,10 +30,6 @@ __all__ = [
     "VolumeItem",
     "Welcome",
 ]
-
-WIRE_VERSION = 1
-MAX_HEADER_BYTES = 64 * 1024
-MAX_PAYLOAD_BYTES = 64 * 1024 * 1024
 
 # --- the volume stream: source (gateway, simulated scanner) -> engine ------------------------
 
@@ -80,9 +77,15 @@ class NoteItem:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """Sent by both sides once a second when there is nothing else to say."""
+    """Sent by both sides once a second when there is nothing else to say.
+
+    `epoch` is the stream the speaker believes itself in ("": none, please say `Hello`). `seq` is,
+    from a source, the last item it sent; from the engine, the last one committed. Either side so
+    learns what got lost when a connection broke; -1 for none.
+    """
 
     epoch: str
+    seq: int = -1
 
 
 # --- the volume stream: engine -> source -----------------------------------------------------
@@ -94,13 +97,15 @@ class Welcome:
 
     `acknowledged` is the last `seq` of that epoch which is committed, -1 for none. `committed`
     maps each attempt to the volume indices on record as inclusive ranges, so that a source with
-    a new epoch (a restarted gateway) sends only what is missing.
+    a new epoch (a restarted gateway) sends only what is missing. `received` is the last `seq`
+    that the engine holds, committed or not: the source goes on after it.
     """
 
     epoch: str
     acknowledged: int
     credit: int
     committed: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    received: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +114,27 @@ class Ack:
 
     epoch: str
     seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resend:
+    """The engine wants `seq` and everything after it again.
+
+    `damaged` says what was wrong with a message that arrived unreadable; it is empty where the
+    item just did not arrive.
+    """
+
+    epoch: str
+    seq: int
+    damaged: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The engine does not talk to this source, and why: another one is already connected."""
+
+    epoch: str
+    reason: str
 
 
 # --- the broadcast: engine -> displays and consoles ------------------------------------------
@@ -182,3 +208,24 @@ class Command:
     by: Literal["operator", "participant", "supervisor"]
     text: str
     time_s: float
+
+
+Item = VolumeItem | NoteItem
+"""What a place in the stream holds."""
+
+Message = (
+    Hello
+    | VolumeItem
+    | NoteItem
+    | Heartbeat
+    | Welcome
+    | Ack
+    | Resend
+    | Refused
+    | Feedback
+    | Telemetry
+    | Shown
+    | Trigger
+    | Command
+)
+"""Everything that travels."""

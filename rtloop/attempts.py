@@ -1,0 +1,237 @@
+"""Attempts at a run: opening one on its first volume, and building one again from the record.
+
+An engine is a function of the plan, the configuration and the events, so an attempt that a dead
+process left open continues with the same bits: its recorded observations are stepped again,
+without touching an image except the reference.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+from numpy.typing import NDArray
+
+from rtloop import __version__
+from rtloop.config import EngineConfig, RunEntry, SessionConfig
+from rtloop.engine import Engine
+from rtloop.errors import ConfigError, RecordError, RoiError
+from rtloop.events import Deadline, Event, Observation, Operator, Step, Unseen
+from rtloop.fingerprint import fingerprint
+from rtloop.journal import Attempt, Record, Recorded
+from rtloop.observer import Geometry
+from rtloop.plan import AtlasRois, Plan
+from rtloop.rois import RoiSet
+from rtloop.volume import Volume
+
+__all__ = [
+    "Running",
+    "Setup",
+    "begin",
+    "build_engine",
+    "load_plan",
+    "open_record",
+    "rebuild",
+    "resume",
+    "substitute",
+]
+
+TISSUE_LABELS = {1: "white_matter", 2: "csf"}
+
+
+@dataclass(slots=True)
+class Running:
+    """An attempt under way: its row in the record and its engine."""
+
+    attempt: Attempt
+    engine: Engine
+    last_step: Step | None = None
+    n_events: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """Images that a run needs besides its volumes: reference and tissue masks, or None."""
+
+    reference: NDArray[Any] | None
+    tissue: RoiSet | None
+
+
+def load_plan(session: SessionConfig, entry: RunEntry) -> Plan:
+    """The plan of a run: its own, or the session's."""
+    return Plan.load(session.resolve(entry.plan or session.plan))
+
+
+def open_record(session: SessionConfig, entry: RunEntry, plan: Plan) -> Record:
+    """The run's record, new or left by a process that died.
+
+    Raises
+    ------
+    RecordError
+        If the run is already recorded as complete, or was recorded with another plan.
+    """
+    path = session.record_path(entry)
+    if not path.exists():
+        return Record.create(path, _about(session, entry, plan))
+    record = Record.open(path, writable=True)
+    about = record.about()
+    if about["plan"] != plan.model_dump(mode="json"):
+        raise RecordError(
+            f"record {path}: expected the plan it was begun with, found another; "
+            "restore the plan or name a new run"
+        )
+    if about["engine"] != session.engine.model_dump(mode="json"):
+        raise RecordError(
+            f"record {path}: expected the [engine] settings it was begun with, found others; "
+            "restore them or name a new run"
+        )
+    if any(attempt.outcome == "complete" for attempt in record.attempts()):
+        raise RecordError(
+            f"record {path}: expected an unfinished run, found a complete one; name a new run"
+        )
+    return record
+
+
+def _about(session: SessionConfig, entry: RunEntry, plan: Plan) -> dict[str, Any]:
+    return {
+        "session": session.name,
+        "run": entry.name,
+        "plan": plan.model_dump(mode="json"),
+        "engine": session.engine.model_dump(mode="json"),
+        "configuration": session.model_dump(mode="json", exclude={"folder"}),
+        "version": __version__,
+        "python": platform.python_version(),
+        "fingerprint": fingerprint(),
+        "plan_digest": plan.digest,
+    }
+
+
+def begin(
+    session: SessionConfig, plan: Plan, record: Record, volume: Volume, time_s: float
+) -> Running:
+    """Open an attempt on its first volume.
+
+    Raises
+    ------
+    RoiError, PlanError, ConfigError
+        If ROIs, TR or images named in the configuration do not fit the volume.
+    """
+    geometry = Geometry.of(volume)
+    rois = _rois(session.resolve(session.plan).parent, plan, geometry)
+    setup = _setup(session, rois, geometry)
+    engine = build_engine(plan, session.engine, rois, geometry, setup)
+    entries = geometry.to_json()
+    with record.transaction():
+        attempt = record.open_attempt(volume.attempt, time_s, rois.to_bytes(), entries)
+        if setup.tissue is not None:
+            record.keep("tissue", setup.tissue.to_bytes())
+        if setup.reference is not None:
+            record.keep("reference", np.asarray(setup.reference, "<f4").tobytes(order="F"))
+    return Running(attempt, engine)
+
+
+def resume(session: SessionConfig, plan: Plan, record: Record) -> Running | None:
+    """The attempt that a dead process left open, as far as the record holds it."""
+    left = [attempt for attempt in record.attempts() if attempt.outcome is None]
+    return rebuild(plan, session.engine, record, left[-1]) if left else None
+
+
+def rebuild(plan: Plan, config: EngineConfig, record: Record, attempt: Attempt) -> Running:
+    """An engine in the state in which the record leaves this attempt."""
+    running = Running(attempt, recorded_engine(plan, config, record, attempt))
+    trusted: NDArray[np.float64] | None = None
+    for recorded in record.events(attempt):
+        running.last_step = running.engine.step(substitute(recorded))
+        running.n_events += 1
+        observation = running.last_step.observation
+        if observation is not None and not observation.failure:
+            trusted = observation.parameters
+    _restore_observer(running, record, trusted)
+    return running
+
+
+def recorded_engine(plan: Plan, config: EngineConfig, record: Record, attempt: Attempt) -> Engine:
+    """A fresh engine for an attempt of the record, before its first event."""
+    geometry = Geometry.from_json(attempt.geometry)
+    tissue, reference = record.kept("tissue"), record.kept("reference")
+    setup = Setup(
+        None
+        if reference is None
+        else np.frombuffer(reference, "<f4").reshape(geometry.shape, order="F"),
+        None if tissue is None else RoiSet.from_bytes(tissue),
+    )
+    return build_engine(plan, config, RoiSet.from_bytes(attempt.rois), geometry, setup)
+
+
+def _restore_observer(
+    running: Running, record: Record, trusted: NDArray[np.float64] | None
+) -> None:
+    index = running.engine.reference_index
+    if index is not None and not running.engine.observer.has_reference:
+        for recorded in record.events(running.attempt):
+            if recorded.kind == "volume" and recorded.index == index:
+                volume = record.event(recorded)
+                assert isinstance(volume, Volume)
+                running.engine.observer.adopt(volume.data)
+                break
+    if trusted is not None:
+        running.engine.observer.restore(trusted)
+
+
+def substitute(recorded: Recorded) -> Event:
+    """The event with its recorded observation in place of its image."""
+    if recorded.kind == "deadline":
+        return Deadline(recorded.index)
+    if recorded.kind == "operator":
+        return Operator(recorded.header["action"])
+    step = recorded.step
+    if step.observation is not None:
+        return step.observation
+    return Unseen(recorded.index, step.reasons[0] if step.reasons else "")
+
+
+def build_engine(
+    plan: Plan, config: EngineConfig, rois: RoiSet, geometry: Geometry, setup: Setup
+) -> Engine:
+    return Engine(plan, config, rois, setup.reference, geometry, setup.tissue)
+
+
+def _rois(base: Path, plan: Plan, geometry: Geometry) -> RoiSet:
+    if isinstance(plan.rois, AtlasRois):
+        return RoiSet.from_label_file(plan.rois.locate(base), plan.rois.labels)
+    spheres = [(sphere.name, sphere.center_mm, sphere.radius_mm) for sphere in plan.rois.spheres]
+    return RoiSet.from_spheres(spheres, geometry.shape, geometry.matrix)
+
+
+def _setup(session: SessionConfig, rois: RoiSet, geometry: Geometry) -> Setup:
+    reference, tissue = None, None
+    if session.engine.motion.reference is not None:
+        path = session.resolve(session.engine.motion.reference)
+        image = _load_image(path)
+        rois.check_grid(image.shape, image.affine)
+        reference = np.asfortranarray(image.get_fdata(dtype=np.float32))
+    wanted = [name for name in session.engine.denoise.tissue if name != "global_signal"]
+    if wanted:
+        if session.engine.denoise.tissue_image is None:
+            raise ConfigError(
+                f"denoise.tissue_image: expected a label image for {', '.join(wanted)}, found "
+                "none; name one or take them out of denoise.tissue"
+            )
+        names = {value: name for value, name in TISSUE_LABELS.items() if name in wanted}
+        tissue = RoiSet.from_label_file(session.resolve(session.engine.denoise.tissue_image), names)
+        tissue.check_grid(geometry.shape, geometry.matrix)
+    return Setup(reference, tissue)
+
+
+def _load_image(path: Path) -> Any:
+    try:
+        return nibabel.as_closest_canonical(nibabel.load(path))  # type: ignore[no-untyped-call]
+    except (OSError, nibabel.filebasedimages.ImageFileError) as error:
+        raise RoiError(f"image {path}: expected a NIfTI file, found: {error}") from error
+
+

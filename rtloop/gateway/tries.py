@@ -1,0 +1,168 @@
+"""When which file is tried: at once when its close was seen, else when it has stopped growing.
+
+A file that the reader calls unfinished is tried again after growing pauses, and given up when it
+has not grown for a while. Nothing here reads a file's contents.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import os
+from dataclasses import dataclass
+
+from rtloop.gateway.watch import Arrival
+
+__all__ = ["Tries", "Try"]
+
+SETTLE_S = 0.01
+"""A file without a close event must keep its size for this long before it is tried."""
+LONGEST_PAUSE_S = 0.5
+
+Signature = tuple[int, int]
+
+
+@dataclass(slots=True, eq=False)
+class Try:
+    """A file on its way to being read.
+
+    Attributes
+    ----------
+    path : str
+        The file.
+    existing : bool
+        Whether it lay there before the watch began.
+    sure : bool
+        Whether an event said that it is closed.
+    seen_s : float
+        Unix time of the event or look that told of it, seconds.
+    due_s : float
+        When to try it next, monotonic seconds.
+    pause_s : float
+        Pause after the next unsuccessful look, seconds.
+    grown_s : float
+        When it was last seen to grow, monotonic seconds.
+    signature : (int, int) or None
+        Size (bytes) and time stamp (ns) at the last look.
+    """
+
+    path: str
+    existing: bool
+    sure: bool
+    seen_s: float
+    due_s: float
+    grown_s: float
+    pause_s: float = SETTLE_S
+    signature: Signature | None = None
+
+
+class Tries:
+    """Files that wait for their next try; those that are equally due keep their order.
+
+    Parameters
+    ----------
+    unfinished_wait_s : float
+        How long a file may keep its size without being complete, seconds.
+    """
+
+    def __init__(self, unfinished_wait_s: float) -> None:
+        self._wait_s = unfinished_wait_s
+        self._waiting: dict[str, Try] = {}
+        self._heap: list[tuple[float, int, Try]] = []
+        self._count = itertools.count()
+        self._done: dict[str, Signature | None] = {}
+        self._existing = 0
+
+    @property
+    def catching_up(self) -> bool:
+        """Whether files wait that lay there before the watch began."""
+        return self._existing > 0
+
+    def add(self, arrival: Arrival, *, now_s: float) -> None:
+        """Take up a file that was seen; monotonic time `now_s`."""
+        known = self._waiting.get(arrival.path)
+        if known is not None:
+            if arrival.sure:
+                known.sure, known.seen_s, known.grown_s = True, arrival.seen_s, now_s
+                self._push(known, now_s)
+            return
+        if arrival.path in self._done and self._done[arrival.path] == _signature(arrival.path):
+            return
+        existing = arrival.modified_ns is not None
+        one = Try(arrival.path, existing, arrival.sure, arrival.seen_s, now_s, now_s)
+        self._waiting[arrival.path] = one
+        self._existing += existing
+        self._push(one, now_s)
+
+    def take(self, now_s: float) -> Try | None:
+        """The next file that should be read now; None if there is none.
+
+        It must be handed back by `done`, `again` or `drop`.
+        """
+        while self._heap and self._heap[0][0] <= now_s:
+            _, _, one = heapq.heappop(self._heap)
+            if self._waiting.get(one.path) is not one or one.due_s > now_s:
+                continue
+            one.due_s = float("inf")
+            if self._settled(one, now_s):
+                return one
+        return None
+
+    def due_s(self) -> float | None:
+        """When `take` has something next, monotonic seconds; None if nothing waits."""
+        return self._heap[0][0] if self._heap else None
+
+    def again(self, one: Try, now_s: float) -> bool:
+        """It was unfinished: try later. False if it has had its time."""
+        # Only what can be read at once is waited for by what comes after it.
+        self._existing -= one.existing
+        one.existing = False
+        if now_s - one.grown_s > self._wait_s:
+            self.done(one)
+            return False
+        one.sure = False
+        self._later(one, now_s)
+        return True
+
+    def done(self, one: Try) -> None:
+        """It needs no further try, unless it changes."""
+        self._forget(one)
+        self._done[one.path] = one.signature
+
+    def is_done(self, path: str) -> bool:
+        """Whether this file was done with before."""
+        return path in self._done
+
+    def _forget(self, one: Try) -> None:
+        if self._waiting.pop(one.path, None) is not None:
+            self._existing -= one.existing
+
+    def _settled(self, one: Try, now_s: float) -> bool:
+        """Whether the file has kept its size since the last look, or is known to be closed."""
+        signature = _signature(one.path)
+        if signature is None:  # gone: renamed or removed while it waited
+            self._forget(one)
+            return False
+        before, one.signature = one.signature, signature
+        if before is None or before[0] != signature[0]:
+            one.grown_s, one.pause_s = now_s, SETTLE_S
+            if not one.sure and not one.existing:
+                self._later(one, now_s)
+                return False
+        return True
+
+    def _later(self, one: Try, now_s: float) -> None:
+        self._push(one, now_s + one.pause_s)
+        one.pause_s = min(2.0 * one.pause_s, LONGEST_PAUSE_S)
+
+    def _push(self, one: Try, due_s: float) -> None:
+        one.due_s = due_s
+        heapq.heappush(self._heap, (due_s, next(self._count), one))
+
+
+def _signature(path: str) -> Signature | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns

@@ -1,0 +1,475 @@
+"""The engine's process: sockets, clock and record around the pure `Engine`.
+
+For every event the order is fixed: step, broadcast, commit, acknowledge. Feedback never waits
+for the disk, and nothing is acknowledged that is not on it. After a restart the engine is built
+again from the record and continues with the same bits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+from rtloop import attempts
+from rtloop.attempts import Running
+from rtloop.config import RunEntry, SessionConfig
+from rtloop.errors import FcnefError, RecordError
+from rtloop.events import Deadline, Event, Operator, Screen, Step
+from rtloop.journal import Outcome, Record, Times
+from rtloop.link import (
+    Broadcaster,
+    Malformed,
+    PeerBack,
+    PeerLost,
+    ReportSink,
+    StreamSink,
+    load_keys,
+)
+from rtloop.observer import Geometry
+from rtloop.plan import Plan
+from rtloop.quality import ClockFit
+from rtloop.volume import Volume
+from rtloop.wire import Command, Feedback, Note, NoteItem, Shown, Telemetry, Trigger, VolumeItem
+
+__all__ = ["Loop", "main"]
+
+log = logging.getLogger("fcnef.loop")
+
+POLL_S = 0.01
+REPEAT_S = 0.25
+"""The newest feedback is sent again at this pace until its flip is reported."""
+
+FAREWELL_S = 1.5
+"""How long the end screen is repeated for before the process leaves."""
+
+SPACE_CHECK_S = 10.0
+SPACE_WARNING_VOLUMES = 200
+"""The operator is warned when the disk holds fewer further volumes than this."""
+
+CLOCK_STEP_S = 0.1
+TRAILING_MISSING = 3
+"""A run whose last volumes are missing counts as complete up to this many of them."""
+
+
+class Loop:
+    """One run: volumes in, feedback out, everything on record.
+
+    Parameters
+    ----------
+    session : SessionConfig
+        Endpoints, engine settings, source.
+    plan : Plan
+        The run's plan.
+    record : Record
+        Opened for writing by this process alone.
+    """
+
+    def __init__(self, session: SessionConfig, plan: Plan, record: Record) -> None:
+        self._session = session
+        self._plan = plan
+        self._record = record
+        self._network = session.network
+        keys = load_keys(session.resolve(self._network.keys)) if self._network.keys else None
+        allow = self._network.allow
+        with contextlib.ExitStack() as undo:
+            self._stream = undo.enter_context(
+                contextlib.closing(
+                    StreamSink(
+                        self._network.volumes, keys, allow, record.acknowledged, record.committed
+                    )
+                )
+            )
+            self._feedback, self._telemetry = (
+                undo.enter_context(contextlib.closing(Broadcaster(endpoint, keys, allow)))
+                for endpoint in (self._network.feedback, self._network.telemetry)
+            )
+            self._reports = undo.enter_context(
+                contextlib.closing(ReportSink(self._network.reports, keys, allow))
+            )
+            self._sockets = undo.pop_all()
+        self._running: Running | None = None
+        self._closed_attempts = {attempt.name for attempt in record.attempts() if attempt.outcome}
+        self._clock_fit = ClockFit(plan.tr_s)
+        self._message = record.last_message()
+        self._newest: Feedback | None = None
+        self._newest_shown = True
+        self._repeat_at = 0.0
+        self._deadline_at: float | None = None
+        self._give_up_at: float | None = None
+        self._space_at = 0.0
+        self._volume_bytes = 0
+        self._clock_offset_s = time.time() - time.monotonic()
+        self._stopping = False
+        self._triggers = 0
+        self._finished = False
+
+    def close(self) -> None:
+        self._sockets.close()
+
+    def request_stop(self) -> None:
+        """Ask the loop to close the run as stopped; safe from a signal handler."""
+        self._stopping = True
+
+    def run(self) -> None:
+        """Serve until the run is over."""
+        self._recover()
+        self._tell("ready", {"plan": self._plan.digest[:12], "n_volumes": self._plan.n_volumes})
+        while not self._finished:
+            self._receive(POLL_S)
+            self._hear()
+            self._watch_time()
+            self._watch_space()
+            self._repeat()
+            if self._stopping:
+                self._act(Command("stop", "supervisor", "asked to end", time.time()))
+        self._say_farewell()
+
+    # --- volumes --------------------------------------------------------------------------
+
+    def _receive(self, timeout_s: float) -> None:
+        item = self._stream.receive(timeout_s)
+        match item:
+            case VolumeItem(epoch, seq, volume):
+                self._take_volume(volume, (epoch, seq))
+            case NoteItem(epoch, seq, note):
+                self._take_note(note, (epoch, seq))
+            case Malformed():
+                self._take_malformed(item)
+            case PeerLost(source):
+                self._fault("source lost", f"no word from {source}", "waiting, display holds")
+            case PeerBack(source):
+                self._fault("source back", f"{source} speaks again", "stream resumed")
+            case None:
+                pass
+
+    def _take_volume(self, volume: Volume, place: tuple[str, int]) -> None:
+        arrived_s = time.time()
+        if volume.attempt in self._closed_attempts:
+            reason = "volume of an attempt that is closed"
+            with self._record.transaction():
+                self._record.add_fault(
+                    arrived_s, "late", reason, "recorded, not used", volume.attempt, volume.index
+                )
+                self._record.acknowledge(*place)
+            self._stream.acknowledge(*place)
+            return
+        if self._running is None or self._running.attempt.name != volume.attempt:
+            self._begin(volume)
+        self._expect_after(volume.index)
+        self._check_clock(volume, arrived_s)
+        self._take(volume, arrived_s, place)
+
+    def _take_note(self, note: Note, place: tuple[str, int]) -> None:
+        with self._record.transaction():
+            self._record.add_note(note, "recorded; counts as missing if no volume follows")
+            self._record.acknowledge(*place)
+        self._stream.acknowledge(*place)
+        self._tell("fault", {"kind": note.kind, "reason": note.reason, "index": note.index})
+
+    def _take_malformed(self, item: Malformed) -> None:
+        with self._record.transaction():
+            self._record.add_fault(
+                time.time(), "malformed", item.reason, "refused; counts as missing"
+            )
+            if item.epoch is not None and item.seq is not None:
+                self._record.acknowledge(item.epoch, item.seq)
+        if item.epoch is not None and item.seq is not None:
+            self._stream.acknowledge(item.epoch, item.seq)
+
+    def _begin(self, volume: Volume) -> None:
+        """Open a new attempt; the one that ran before it was aborted."""
+        if self._running is not None:
+            self._end_attempt("aborted")
+        self._running = attempts.begin(
+            self._session, self._plan, self._record, volume, time.time()
+        )
+        self._clock_fit = ClockFit(self._plan.tr_s)
+        self._give_up_at = None
+        self._volume_bytes = volume.data.nbytes
+        self._tell("attempt", {"name": volume.attempt})
+
+    def _take(self, event: Event, arrived_s: float, place: tuple[str, int] | None) -> None:
+        """Step, broadcast, commit, acknowledge."""
+        assert self._running is not None
+        step = self._running.engine.step(event)
+        published_s = self._publish(step)
+        acquired_s, received_s = None, None
+        if isinstance(event, Volume):
+            acquired_s, received_s = event.acquired_s, event.received_s
+        times = Times(acquired_s, received_s, arrived_s, published_s)
+        try:
+            with self._record.transaction():
+                n = self._record.add_event(self._running.attempt, event, step, times)
+                self._record_message(n, step)
+                self._record_faults(step)
+                if place is not None:
+                    self._record.acknowledge(*place)
+        except RecordError:
+            # Better no feedback than feedback nobody can account for.
+            self._show(Screen("neutral", None, "", None, None), -1)
+            raise
+        if place is not None:
+            self._stream.acknowledge(*place)
+        self._tell_step(step, times)
+        self._after(step)
+
+    def _after(self, step: Step) -> None:
+        assert self._running is not None
+        engine = self._running.engine
+        if engine.stopped:
+            self._finish("stopped")
+        elif engine.next_index >= self._plan.n_volumes and step.status != "ignored":
+            if self._running.engine.trailing_missing <= TRAILING_MISSING:
+                self._finish("complete")
+            else:
+                self._wait_for_restart()
+
+    def _wait_for_restart(self) -> None:
+        wait_s = self._session.source.restart_wait_s
+        if self._give_up_at is None:
+            self._give_up_at = time.monotonic() + wait_s
+            self._fault("series ended early", "no more volumes came", f"waiting {wait_s:g} s")
+        self._end_attempt("incomplete")
+
+    def _finish(self, outcome: Outcome) -> None:
+        self._end_attempt(outcome)
+        self._finished = True
+
+    def _end_attempt(self, outcome: Outcome) -> None:
+        if self._running is None:
+            return
+        with self._record.transaction():
+            self._record.close_attempt(self._running.attempt, time.time(), outcome)
+        self._closed_attempts.add(self._running.attempt.name)
+        self._tell("attempt closed", {"name": self._running.attempt.name, "outcome": outcome})
+        self._running = None
+        self._deadline_at = None
+
+    def _recover(self) -> None:
+        """Continue an attempt that a dead process left open."""
+        self._running = attempts.resume(self._session, self._plan, self._record)
+        if self._running is None:
+            return
+        last = self._running.last_step
+        with self._record.transaction():
+            self._record.add_fault(
+                time.time(),
+                "engine restarted",
+                f"the record was left open at volume {self._running.engine.next_index - 1}",
+                f"state rebuilt from {self._running.n_events} events",
+                self._running.attempt.name,
+            )
+        self._deadline_at = None
+        if last is not None:
+            self._show(last.screen, last.index)
+
+    # --- the screen -----------------------------------------------------------------------
+
+    def _publish(self, step: Step) -> float:
+        return self._show(step.screen, step.index).published_s
+
+    def _show(self, screen: Screen, index: int) -> Feedback:
+        now_s = time.time()
+        self._message += 1
+        feedback = Feedback(
+            id=self._message,
+            attempt=self._running.attempt.name if self._running else "",
+            index=index,
+            scene=screen.scene,
+            value=screen.value,
+            text=screen.text,
+            trial=screen.trial,
+            published_s=now_s,
+            expires_s=None if screen.valid_for_s is None else now_s + screen.valid_for_s,
+        )
+        self._feedback.publish(feedback)
+        self._newest, self._newest_shown = feedback, False
+        self._repeat_at = time.monotonic() + REPEAT_S
+        return feedback
+
+    def _record_message(self, n: int, step: Step) -> None:
+        newest = self._newest
+        assert newest is not None
+        self._record.add_message(newest.id, n, step, newest.published_s, newest.expires_s)
+
+    def _repeat(self) -> None:
+        """Send the newest feedback again until a display says that it was flipped."""
+        if self._newest is None or self._newest_shown or time.monotonic() < self._repeat_at:
+            return
+        self._repeat_at = time.monotonic() + REPEAT_S
+        expires_s = self._newest.expires_s
+        if expires_s is None or expires_s > time.time():
+            self._feedback.publish(self._newest)
+
+    def _say_farewell(self) -> None:
+        self._show(Screen("end", None, "", None, None), -1)
+        until = time.monotonic() + FAREWELL_S
+        while time.monotonic() < until and not self._newest_shown:
+            self._stream.receive(POLL_S)
+            self._hear()
+            self._repeat()
+
+    # --- what displays and people say -------------------------------------------------------
+
+    def _hear(self) -> None:
+        while (report := self._reports.receive(0.0)) is not None:
+            match report:
+                case Shown():
+                    self._newest_shown |= self._newest is not None and report.id >= self._newest.id
+                    with self._record.transaction():
+                        self._record.add_shown(report)
+                    self._tell("shown", {"value": report.value, "scene": report.scene})
+                case Trigger():
+                    self._triggers += 1
+                    with self._record.transaction():
+                        self._record.add_trigger(report)
+                case Command():
+                    self._act(report)
+
+    def _act(self, command: Command) -> None:
+        with self._record.transaction():
+            self._record.add_command(command)
+        if command.action == "note":
+            self._tell("note", {"text": command.text, "by": command.by})
+            return
+        if self._running is not None:
+            self._take(Operator(command.action), time.time(), None)
+        elif command.action == "stop":
+            self._finished = True
+
+    # --- time and space -------------------------------------------------------------------
+
+    def _expect_after(self, index: int) -> None:
+        """The next volume is due one TR later, and given up another TR and a delay after that."""
+        patience_s = 2 * self._plan.tr_s + self._session.source.latency_p99_s
+        assert self._running is not None
+        ahead = max(0, self._running.engine.next_index - 1 - index)
+        self._deadline_at = time.monotonic() + patience_s + ahead * self._plan.tr_s
+
+    def _watch_time(self) -> None:
+        now = time.monotonic()
+        self._check_clock_step(now)
+        if self._give_up_at is not None and now >= self._give_up_at and self._running is None:
+            self._finished = True
+        if self._running is None or self._deadline_at is None or now < self._deadline_at:
+            return
+        self._deadline_at += self._plan.tr_s
+        self._take(Deadline(self._running.engine.next_index), time.time(), None)
+
+    def _check_clock_step(self, now: float) -> None:
+        offset_s = time.time() - now
+        if abs(offset_s - self._clock_offset_s) > CLOCK_STEP_S:
+            step_s = offset_s - self._clock_offset_s
+            self._fault("clock step", f"host clock moved by {step_s:+.3f} s", "scanner time leads")
+        self._clock_offset_s = offset_s
+
+    def _check_clock(self, volume: Volume, arrived_s: float) -> None:
+        if volume.acquired_s is None:
+            return
+        for reason in self._clock_fit.update(volume.index, volume.acquired_s, arrived_s):
+            self._fault("clock", reason, "recorded; scanner time leads", volume.index)
+
+    def _watch_space(self) -> None:
+        now = time.monotonic()
+        if now < self._space_at or not self._volume_bytes:
+            return
+        self._space_at = now + SPACE_CHECK_S
+        free = shutil.disk_usage(self._record.path.parent).free
+        # The log holds every volume once more until it is checkpointed.
+        if free < 2 * SPACE_WARNING_VOLUMES * self._volume_bytes:
+            self._fault("disk nearly full", f"{free / 1e6:.0f} MB free", "operator warned")
+
+    def _record_faults(self, step: Step) -> None:
+        assert self._running is not None
+        name, now_s = self._running.attempt.name, time.time()
+        for index in step.missing:
+            self._record.add_fault(
+                now_s, "missing", "never arrived in time", "weight 0, feedback holds", name, index
+            )
+        if step.status in {"late", "duplicate", "refused", "censored", "ignored"}:
+            action = {
+                "late": "recorded, not used",
+                "duplicate": "ignored",
+                "refused": "counts as missing",
+                "censored": "weight 0",
+                "ignored": "recorded, not used",
+            }[step.status]
+            self._record.add_fault(
+                now_s, step.status, "; ".join(step.reasons), action, name, step.index
+            )
+
+    def _fault(self, kind: str, reason: str, action: str, index: int | None = None) -> None:
+        name = self._running.attempt.name if self._running else None
+        with self._record.transaction():
+            self._record.add_fault(time.time(), kind, reason, action, name, index)
+        self._tell("fault", {"kind": kind, "reason": reason, "action": action, "index": index})
+
+    # --- telemetry ------------------------------------------------------------------------
+
+    def _tell(self, kind: str, body: dict[str, object]) -> None:
+        self._telemetry.publish(Telemetry(kind, body))
+
+    def _tell_step(self, step: Step, times: Times) -> None:
+        score = step.scores[0]
+        observation = step.observation
+        body: dict[str, object] = {
+            "index": step.index,
+            "status": step.status,
+            "reasons": list(step.reasons),
+            "missing": list(step.missing),
+            "weight": step.weight,
+            "fd_mm": step.fd_mm,
+            "parameters": [] if observation is None else observation.parameters.tolist(),
+            "raw_score": score.value,
+            "standard_error": score.standard_error,
+            "warming_up": step.warming_up,
+            "correlations": step.correlations.tolist(),
+            "scene": step.screen.scene,
+            "feedback": step.screen.value,
+            "trial": step.trial,
+            "alarms": list(step.watch.alarms),
+            "latency_ms": 1e3 * (times.published_s - (times.received_s or times.arrived_s)),
+        }
+        self._tell("step", body)
+
+
+def main(arguments: list[str]) -> int:
+    """Entry of the engine's process: `python -m rtloop.loop SESSION.toml RUN`."""
+    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+    session_path, run_name = arguments
+    try:
+        return serve(Path(session_path), run_name)
+    except FcnefError as error:
+        print(f"fcnef: {error}", file=sys.stderr)
+        return 2
+
+
+def serve(session_path: Path, run_name: str) -> int:
+    """Run the loop for one run of a session until it is over; 0 when it is."""
+    session = SessionConfig.load(session_path)
+    entry = next(run for run in session.runs if run.name == run_name)
+    plan = attempts.load_plan(session, entry)
+    with attempts.open_record(session, entry, plan) as record:
+        loop = Loop(session, plan, record)
+        with contextlib.closing(loop):
+            _stop_on_signal(loop)
+            loop.run()
+    return 0
+
+
+def _stop_on_signal(loop: Loop) -> None:
+    def stop(number: int, frame: FrameType | None) -> None:
+        loop.request_stop()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,41 @@
+"""Messages between fcnef's programs: msgpack, versioned, size-bounded, validated at the door."""
+
+from rtloop.wire.messages import (
+    Ack,
+    Command,
+    Feedback,
+    Heartbeat,
+    Hello,
+    Item,
+    Message,
+    Note,
+    NoteItem,
+    Refused,
+    Resend,
+    Scene,
+    Shown,
+    Telemetry,
+    Trigger,
+    VolumeItem,
+    Welcome,
+)
+
+__all__ = [
+    "Ack",
+    "Command",
+    "Feedback",
+    "Heartbeat",
+    "Hello",
+    "Item",
+    "Message",
+    "Note",
+    "NoteItem",
+    "Refused",
+    "Resend",
+    "Scene",
+    "Shown",
+    "Telemetry",
+    "Trigger",
+    "VolumeItem",
+    "Welcome",
+]
