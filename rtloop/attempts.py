@@ -8,7 +8,6 @@ without touching an image except the reference.
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from rtloop import __version__
 from rtloop.config import EngineConfig, RunEntry, SessionConfig
 from rtloop.engine import Engine
 from rtloop.errors import ConfigError, RecordError, RoiError
-from rtloop.events import Deadline, Event, Observation, Operator, Step, Unseen
+from rtloop.events import Deadline, Event, Operator, Step, Unseen
 from rtloop.fingerprint import fingerprint
 from rtloop.journal import Attempt, Record, Recorded
 from rtloop.observer import Geometry
@@ -122,7 +121,7 @@ def begin(
         If ROIs, TR or images named in the configuration do not fit the volume.
     """
     geometry = Geometry.of(volume)
-    rois = _rois(session.resolve(session.plan).parent, plan, geometry)
+    rois = _rois(session, plan, geometry)
     setup = _setup(session, rois, geometry)
     engine = build_engine(plan, session.engine, rois, geometry, setup)
     entries = geometry.to_json()
@@ -201,11 +200,19 @@ def build_engine(
     return Engine(plan, config, rois, setup.reference, geometry, setup.tissue)
 
 
-def _rois(base: Path, plan: Plan, geometry: Geometry) -> RoiSet:
+def _rois(session: SessionConfig, plan: Plan, geometry: Geometry) -> RoiSet:
+    """The plan's ROIs on the run's grid; only those of its circuits where no others are asked."""
     if isinstance(plan.rois, AtlasRois):
-        return RoiSet.from_label_file(plan.rois.locate(base), plan.rois.labels)
-    spheres = [(sphere.name, sphere.center_mm, sphere.radius_mm) for sphere in plan.rois.spheres]
-    return RoiSet.from_spheres(spheres, geometry.shape, geometry.matrix)
+        base = session.resolve(session.plan).parent
+        rois = RoiSet.from_label_file(plan.rois.locate(base), plan.rois.labels)
+    else:
+        spheres = [(s.name, s.center_mm, s.radius_mm) for s in plan.rois.spheres]
+        rois = RoiSet.from_spheres(spheres, geometry.shape, geometry.matrix)
+    if session.engine.connectivity.edges == "all":
+        return rois
+    edges = plan.edges + plan.sham_edges
+    wanted = {name for edge in edges for name in (edge.a, edge.b)}
+    return rois.select([name for name in rois.names if name in wanted])
 
 
 def _setup(session: SessionConfig, rois: RoiSet, geometry: Geometry) -> Setup:
@@ -233,5 +240,3 @@ def _load_image(path: Path) -> Any:
         return nibabel.as_closest_canonical(nibabel.load(path))  # type: ignore[no-untyped-call]
     except (OSError, nibabel.filebasedimages.ImageFileError) as error:
         raise RoiError(f"image {path}: expected a NIfTI file, found: {error}") from error
-
-

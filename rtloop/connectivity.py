@@ -26,7 +26,7 @@ from rtloop.kernels.covariance import (
     slide_rows,
 )
 
-__all__ = ["MIN_EFFECTIVE_SAMPLES", "SlidingWindowFC", "edge_index", "edge_pairs", "fisher_z"]
+__all__ = ["MIN_EFFECTIVE_SAMPLES", "SlidingWindowFC", "edge_index", "edge_pairs", "fisher_z", "kish_samples"]
 
 MIN_EFFECTIVE_SAMPLES = 3.0
 """Two samples always correlate by ±1: below three, r is undefined."""
@@ -73,6 +73,13 @@ def edge_index(n_rois: int, a: ArrayLike, b: ArrayLike) -> NDArray[np.int64]:
 def fisher_z(r: ArrayLike) -> NDArray[np.float64]:
     """Fisher z of correlations, clipped only at |r| = 1 - 1e-12; NaN stays NaN."""
     return np.arctanh(np.clip(np.asarray(r, np.float64), -CLIP, CLIP))
+
+
+def kish_samples(weights: NDArray[np.float64]) -> float:
+    """(Σw)² / Σw²: equally weighted samples that weighted ones are worth; 0 if all weights are."""
+    total = float(weights.sum())
+    squares = float((weights * weights).sum())
+    return total * total / squares if squares > 0.0 else 0.0
 
 
 class SlidingWindowFC:
@@ -211,9 +218,7 @@ class SlidingWindowFC:
     @property
     def effective_samples(self) -> float:
         """Kish's (Σw)² / Σw²: equally weighted volumes this window is worth, 0 if empty."""
-        total = float(self._ring_weights.sum())
-        squares = float((self._ring_weights * self._ring_weights).sum())
-        return total * total / squares if squares > 0.0 else 0.0
+        return kish_samples(self._ring_weights)
 
     @property
     def n_valid(self) -> int:

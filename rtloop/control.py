@@ -31,7 +31,7 @@ class Real:
 class NoFeedback:
     """Same timeline, no value: for calibration and transfer runs."""
 
-    def shown(self, value: float | None) -> float | None:  # noqa: ARG002 - the arm ignores it
+    def shown(self, value: float | None) -> float | None:
         return None
 
 

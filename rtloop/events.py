@@ -14,6 +14,7 @@ import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
+from rtloop.circuit import Score
 from rtloop.volume import Volume
 from rtloop.wire import Scene
 
@@ -22,7 +23,6 @@ __all__ = [
     "Event",
     "Observation",
     "Operator",
-    "Score",
     "Screen",
     "Step",
     "Unseen",
@@ -61,8 +61,10 @@ class Observation:
         Why the motion estimate is not to be trusted; empty if it is.
     signals : ndarray, shape (n_rois,), float64
         ROI means; nan where an ROI was lost.
-    tissue : ndarray, shape (n_tissues,), float64
-        Means of the tissue regressors' voxels.
+    tissue : ndarray, shape (n_tissues + 1,), float64
+        Means of the tissue regressors' voxels; the global signal comes last.
+    likeness : float
+        Correlation of the labelled voxels with those of the reference.
     """
 
     index: int
@@ -70,6 +72,7 @@ class Observation:
     failure: str
     signals: NDArray[np.float64]
     tissue: NDArray[np.float64]
+    likeness: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +90,6 @@ VolumeStatus = Literal[
 ]
 """What became of the event's volume. ignored: after a stop or beyond the planned end; none: the
 event carried no volume."""
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """A circuit's raw score in Fisher z, nan where it cannot be said."""
-
-    value: float = math.nan
-    standard_error: float = math.nan
-    n_effective: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,10 @@ class Timeline:
             return Moment("feedback", self._timeline.instruction, None, self.end_s - time_s)
         return self._trial_moment(self._timeline, time_s - self._timeline.rest_s, time_s)
 
+    def in_first_rest(self, time_s: float) -> bool:
+        """Whether the run's first rest has not ended before `time_s`."""
+        return time_s <= self._timeline.rest_s
+
     def trial_scored_at(self, index: int) -> int | None:
         """The trial whose score window ends with this volume; None if none does."""
         return self._last_index.get(index)

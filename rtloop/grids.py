@@ -8,6 +8,7 @@ image is not in a large one.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,6 +21,7 @@ __all__ = [
     "checked_affine",
     "grid_difference",
     "sphere_indices",
+    "whole_labels",
 ]
 
 GRID_TOLERANCE_MM = 1e-3
@@ -86,8 +88,8 @@ def sphere_indices(
     center = np.asarray(center_mm, dtype=np.float64)
     if center.shape != (3,) or not np.isfinite(center).all():
         raise RoiError(
-            f"expected three finite coordinates (mm) as centre of {name!r}, found {center_mm}: "
-            "correct the sphere"
+            f"expected three finite coordinates (mm) as centre of {name!r}, found "
+            f"{center.tolist()}: correct the sphere"
         )
     if not 0.0 < radius_mm <= MAX_RADIUS_MM:
         raise RoiError(
@@ -110,6 +112,27 @@ def sphere_indices(
             f"radius of {radius_mm:g} mm from every voxel centre; enlarge it"
         )
     return inside
+
+
+def whole_labels(labels: NDArray[Any]) -> NDArray[np.int64]:
+    """Label image as int64, shape (x, y, z); RoiError if it holds anything but labels."""
+    if labels.ndim != 3:
+        raise RoiError(
+            f"expected a label image with 3 axes, found {labels.ndim} ({by(labels.shape)}): "
+            "give one volume of labels"
+        )
+    # checked before the cast: NaN and infinity have no int64
+    if labels.dtype.kind not in "iub" and not (
+        np.isfinite(labels).all() and (labels == np.rint(labels)).all()
+    ):
+        raise RoiError(
+            "expected whole-number labels, found fractions: the image was interpolated or is a "
+            "probability map; resample labels with nearest neighbour"
+        )
+    whole = labels.astype(np.int64)
+    if whole.min(initial=0) < 0:
+        raise RoiError(f"expected labels from 0 up, found {whole.min()}: 0 is background")
+    return whole
 
 
 def by(sizes: Iterable[float]) -> str:

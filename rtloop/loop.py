@@ -18,7 +18,7 @@ from types import FrameType
 
 from rtloop import attempts
 from rtloop.attempts import Running
-from rtloop.config import RunEntry, SessionConfig
+from rtloop.config import SessionConfig
 from rtloop.errors import FcnefError, RecordError
 from rtloop.events import Deadline, Event, Operator, Screen, Step
 from rtloop.journal import Outcome, Record, Times
@@ -31,7 +31,6 @@ from rtloop.link import (
     StreamSink,
     load_keys,
 )
-from rtloop.observer import Geometry
 from rtloop.plan import Plan
 from rtloop.quality import ClockFit
 from rtloop.volume import Volume
@@ -186,9 +185,7 @@ class Loop:
         """Open a new attempt; the one that ran before it was aborted."""
         if self._running is not None:
             self._end_attempt("aborted")
-        self._running = attempts.begin(
-            self._session, self._plan, self._record, volume, time.time()
-        )
+        self._running = attempts.begin(self._session, self._plan, self._record, volume, time.time())
         self._clock_fit = ClockFit(self._plan.tr_s)
         self._give_up_at = None
         self._volume_bytes = volume.data.nbytes

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rtloop.config import EngineConfig
 from rtloop.errors import PlanError
 from rtloop.events import Observation, Unseen
+from rtloop.kernels.means import pattern_correlation
 from rtloop.motion import Motion, Realigner
 from rtloop.plan import Plan
 from rtloop.rois import RoiSet
@@ -126,47 +127,59 @@ class Observer:
         rois.check_grid(geometry.shape, geometry.matrix)
         self._config = config
         self._geometry = geometry
-        self._regions = [rois] if tissue is None else [rois, tissue]
+        self._regions = rois if tissue is None else RoiSet.join([rois, tissue])
+        self._n_rois = rois.n_rois
         self._realigner: Realigner | None = None
-        self._brain = np.empty(0, dtype=np.int64)
+        self._has_reference = False
         if reference is not None:
             self.adopt(reference)
 
     @property
     def has_reference(self) -> bool:
-        return self._realigner is not None
+        return self._has_reference
 
     def adopt(self, reference: NDArray[Any]) -> None:
         """Make this image the reference of the attempt."""
-        self._realigner = Realigner(reference, self._geometry.matrix)
-        self._samplers = [self._realigner.sampler(region.voxels) for region in self._regions]
+        self._has_reference = True
+        if self._config.motion.enabled:
+            self._realigner = Realigner(reference, self._geometry.matrix)
+            self._sampler = self._realigner.sampler(self._regions.voxels)
+        self._template = self._regions.take(reference)
         values = reference.ravel(order="F").astype(np.float32)
-        bright = np.percentile(values[np.isfinite(values)], 98.0)
-        self._brain = np.flatnonzero(values > BRAIN_SHARE_OF_BRIGHT * bright)
+        self._brain = np.flatnonzero(values > BRAIN_SHARE_OF_BRIGHT * np.percentile(values, 98.0))
 
     def restore(self, parameters: NDArray[np.float64]) -> None:
         """Continue after a restart as if the last trusted estimate had just been made."""
-        assert self._realigner is not None
-        self._realigner.restore(Motion.from_parameters(parameters, self._realigner))
+        if self._realigner is not None:
+            self._realigner.restore(Motion.from_parameters(parameters, self._realigner))
 
     def observe(self, volume: Volume) -> Observation | Unseen:
         """Motion and regional means of a volume; `Unseen` if it cannot belong to the attempt."""
         reason = self._geometry.mismatch(volume)
         if reason:
             return Unseen(volume.index, reason)
-        if self._realigner is None:
+        if not self._has_reference:
+            if not np.isfinite(volume.data).all():
+                return Unseen(volume.index, "voxels: expected finite values in the reference")
             self.adopt(volume.data)
-        assert self._realigner is not None
-        motion = self._realigner.estimate(volume.data)
-        means = [
-            region.means(self._realigner.resample(volume.data, motion, sampler))
-            for region, sampler in zip(self._regions, self._samplers, strict=True)
-        ]
+        parameters, failure, values = self._sample(volume.data)
+        means = self._regions.means(
+            values, baseline=self._template, minimum_coverage=self._config.quality.coverage_min
+        )
         global_signal = volume.data.ravel(order="F")[self._brain].mean(dtype=np.float64)
         return Observation(
             index=volume.index,
-            parameters=motion.parameters,
-            failure="" if motion.ok else motion.reason,
-            signals=means[0],
-            tissue=np.append(means[1] if len(means) > 1 else [], global_signal),
+            parameters=parameters,
+            failure=failure,
+            signals=means[: self._n_rois],
+            tissue=np.append(means[self._n_rois :], global_signal),
+            likeness=float(pattern_correlation(values, self._template)),
         )
+
+    def _sample(self, data: NDArray[Any]) -> tuple[NDArray[np.float64], str, NDArray[np.float32]]:
+        """Motion parameters, why they failed, and the labelled voxels' values."""
+        if self._realigner is None:
+            return np.zeros(6), "", self._regions.take(data)
+        motion = self._realigner.estimate(data)
+        values = self._realigner.resample(data, motion, self._sampler)
+        return motion.parameters, "" if motion.ok else motion.reason, values

@@ -94,7 +94,9 @@ class AtlasRois(Part):
         path = Path(self.path)
         path = path if path.is_absolute() else base / path
         if not path.is_file():
-            raise RoiError(f"label image {path}: expected a file, found none; check the plan's path")
+            raise RoiError(
+                f"label image {path}: expected a file, found none; check the plan's path"
+            )
         found = file_digest(path)
         if found != self.sha256:
             raise RoiError(
@@ -307,7 +309,9 @@ class Plan(Part):
         try:
             text = path.read_text(encoding="utf-8")
         except OSError as error:
-            raise PlanError(f"plan {path}: expected a readable file, found {error.strerror}") from error
+            raise PlanError(
+                f"plan {path}: expected a readable file, found {error.strerror}"
+            ) from error
         try:
             return cls.model_validate(json.loads(text))
         except json.JSONDecodeError as error:

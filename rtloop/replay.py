@@ -15,7 +15,6 @@ from typing import Literal
 
 from rtloop import attempts
 from rtloop.config import EngineConfig, RunEntry, SessionConfig
-from rtloop.errors import RecordError
 from rtloop.events import Event, Step, Unseen, encode
 from rtloop.fingerprint import fingerprint
 from rtloop.journal import Attempt, Record, Recorded, Times
@@ -182,5 +181,3 @@ def _describe(step: Step, recorded: Recorded) -> str:
         f"event {recorded.n} (volume {recorded.index}): {', '.join(names) or 'details'} differ; "
         f"raw score {step.scores[0].value:.17g}, recorded {old.scores[0].value:.17g}"
     )
-
-

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rtloop.errors import RoiError
-from rtloop.grids import by, checked_affine, grid_difference, sphere_indices
+from rtloop.grids import by, checked_affine, grid_difference, sphere_indices, whole_labels
 from rtloop.kernels.means import roi_means
 from rtloop.slicetime import SliceAligner
 
@@ -90,7 +90,7 @@ class RoiSet:
             Labels are not 3-D, not whole or negative; a named label has no voxel; a sequence
             leaves a label without name.
         """
-        volume = _whole_numbers(np.asarray(labels))
+        volume = whole_labels(np.asarray(labels))
         if not isinstance(names, Mapping):
             if (n_labels := int(volume.max(initial=0))) > len(names):
                 raise RoiError(
@@ -386,24 +386,3 @@ class RoiSet:
             starts=starts.astype(np.int64),
             members=members.astype(np.int64),
         )
-
-
-def _whole_numbers(labels: NDArray[Any]) -> Int64:
-    """Label image as int64, or RoiError."""
-    if labels.ndim != 3:
-        raise RoiError(
-            f"expected a label image with 3 axes, found {labels.ndim} ({by(labels.shape)}): "
-            "give one volume of labels"
-        )
-    # checked before the cast: NaN and infinity have no int64
-    if labels.dtype.kind not in "iub" and not (
-        np.isfinite(labels).all() and (labels == np.rint(labels)).all()
-    ):
-        raise RoiError(
-            "expected whole-number labels, found fractions: the image was interpolated or is a "
-            "probability map; resample labels with nearest neighbour"
-        )
-    whole = labels.astype(np.int64)
-    if whole.min(initial=0) < 0:
-        raise RoiError(f"expected labels from 0 up, found {whole.min()}: 0 is background")
-    return whole

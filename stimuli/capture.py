@@ -44,7 +44,7 @@ class Capture:
 
     def __init__(self, folder: Path | None, scenes: tuple[Scene, ...], at_most: int) -> None:
         self._folder, self._scenes, self._at_most = folder, scenes, at_most
-        self._n = 0
+        self._first = self._n = 0
         self._last: Picture | None = None
         self._writer: ThreadPoolExecutor | None = None
         if folder is None:
@@ -56,6 +56,8 @@ class Capture:
                 f"capture_folder {folder}: expected a writable folder, found: {error.strerror}; "
                 "name another"
             ) from error
+        # A display that was started again goes on counting.
+        self._first = len(list(folder.glob("*.png")))
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="capture")
 
     def look(self, window: Window, picture: Picture) -> None:
@@ -66,7 +68,7 @@ class Capture:
             return
         self._last = picture
         value = "" if picture.value is None else f"-{picture.value:.0f}"
-        path = self._folder / f"{self._n:02d}-{picture.scene}{value}.png"
+        path = self._folder / f"{self._first + self._n:02d}-{picture.scene}{value}.png"
         self._n += 1
         window.getMovieFrame(buffer="back")
         self._writer.submit(_save, window.movieFrames.pop(), path)

@@ -18,6 +18,7 @@ import sys
 import time
 from pathlib import Path
 from types import FrameType
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
 
@@ -44,7 +45,9 @@ class DisplayConfig(BaseModel):
 
     `keys` is the folder or file of CURVE keys for `rtloop.link.load_keys`, None on loopback.
     `software_paced` keeps the frame rate by the clock where flips do not wait for a screen (Xvfb);
-    it is found by itself, too, and always told in the record. `silence_s` without a message sets
+    it is found by itself, too, and always told in the record. `keyboard` is PsychoPy's backend:
+    "ptb" hears every keyboard of the machine and times presses best, "event" hears the window
+    alone, for a machine on which the operator types; None takes the first there is. `silence_s` without a message sets
     the hold sign, twice as long the neutral screen. Screenshots of `capture_scenes` are written
     to `capture_folder`, at most `capture_max`.
     """
@@ -62,6 +65,7 @@ class DisplayConfig(BaseModel):
     software_paced: bool = False
     silence_s: PositiveFloat | None = 5.0
     stop_keys: tuple[str, ...] = ("escape",)
+    keyboard: Literal["ptb", "event"] | None = None
     trigger: TriggerConfig = TriggerConfig()
     capture_folder: Path | None = None
     capture_scenes: tuple[Scene, ...] = (
@@ -77,12 +81,12 @@ def main(config: DisplayConfig) -> int:
     Returns
     -------
     int
-        0.
+        0, or 1 when the window was lost: the display is worth starting again.
 
     Raises
     ------
     DisplayError
-        If no window can be opened, or it was lost.
+        If no window can be opened.
     TriggerError
         If the trigger device is missing.
     """
@@ -91,8 +95,16 @@ def main(config: DisplayConfig) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             before = signal.signal(number, display.end)
             undo.callback(signal.signal, number, before)
-        display.run()
+        try:
+            display.run()
+        except WindowLostError as error:
+            print(error, file=sys.stderr)
+            return 1
     return 0
+
+
+class WindowLostError(DisplayError):
+    """Raised when drawing or flipping fails in a window that had been opened."""
 
 
 class Display:
@@ -116,7 +128,7 @@ class Display:
         )
         undo.callback(self._window.close)
         self._scenes = Scenes(self._window, config.look)
-        self._keyboard = Keyboard((*config.stop_keys, *config.trigger.keys))
+        self._keyboard = Keyboard((*config.stop_keys, *config.trigger.keys), config.keyboard)
         undo.callback(self._keyboard.close)
         self._triggers = open_triggers(config.trigger, self._keyboard)
         if self._triggers is not None:
@@ -182,9 +194,8 @@ class Display:
         except Exception as error:  # drivers and window systems raise what they like
             self._screenplay.failed(time.time())
             self._report()
-            raise DisplayError(
-                f"expected the participant's window, found it lost ({error}); the display has to "
-                "be started again"
+            raise WindowLostError(
+                f"expected the participant's window, found it lost ({error}); start it again"
             ) from error
         self._screenplay.flipped(picture, flip_s)
         self._report()

@@ -18,6 +18,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from rtloop.errors import DisplayError, FcnefError
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SOFTWARE_RATE_HZ",
+    "Clocks",
     "Frames",
     "open_window",
     "psychopy_to_unix_s",
@@ -143,6 +145,17 @@ def psychopy_to_unix_s(time_s: float) -> float:
     return float(time_s + (time.time() - logging.defaultClock.getTime()))
 
 
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """How time passes: seconds of a monotonic clock, waiting, the host clock (Unix seconds), and
+    PsychoPy's time as the host's."""
+
+    now_s: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    host_s: Callable[[], float] = time.time
+    to_host_s: Callable[[float], float] = psychopy_to_unix_s
+
+
 class Frames:
     """Paces a window's flips, times them and counts those that came late.
 
@@ -157,8 +170,8 @@ class Frames:
     software_paced : bool
         Pace by absolute deadlines on the monotonic clock. Chosen by itself, and said in `pacing`,
         where flips turn out not to wait for the screen.
-    clock, sleep : callable
-        Monotonic seconds and how to wait; parameters for the tests.
+    clocks : Clocks
+        How time passes; other clocks serve the tests.
     """
 
     def __init__(
@@ -166,22 +179,20 @@ class Frames:
         window: Window,
         rate_hz: float | None = None,
         software_paced: bool = False,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
+        clocks: Clocks = Clocks(),  # noqa: B008 (frozen, and holds no state)
     ) -> None:
         self.window = window
-        self._clock = clock
-        self._sleep = sleep
-        measured_hz = None if software_paced else _blocking_rate_hz(window)
+        self._clocks = clocks
+        measured_hz = None if software_paced else _blocking_rate_hz(window, clocks)
         self.pacing: Pacing = "software-paced" if measured_hz is None else "vertical sync"
         self.rate_hz = rate_hz or measured_hz or SOFTWARE_RATE_HZ
         self.period_s = 1.0 / self.rate_hz
         self.n_flips = 0
         self.n_dropped = 0
-        self.clock_step_s = 0.0
-        self._flipped_s = clock()
+        self._clock_step_s = 0.0
+        self._flipped_s = clocks.now_s()
         self._deadline_s = self._flipped_s + self.period_s
-        self._offset_s = time.time() - clock()
+        self._offset_s = clocks.host_s() - clocks.now_s()
 
     def latch_s(self) -> float:
         """Monotonic time until which the coming flip's content may still change, seconds."""
@@ -189,7 +200,7 @@ class Frames:
 
     def expected_unix_s(self) -> float:
         """When the coming flip is due, Unix seconds."""
-        return time.time() + max(0.0, self._deadline_s - self._clock())
+        return self._clocks.host_s() + max(0.0, self._deadline_s - self._clocks.now_s())
 
     def flip(self) -> float:
         """Show what was drawn.
@@ -200,14 +211,14 @@ class Frames:
             Time of the flip, Unix seconds.
         """
         if self.pacing == "software-paced":
-            self._sleep(max(0.0, self._deadline_s - self._clock()))
-        flip_s = psychopy_to_unix_s(self.window.flip())
-        self._count(self._clock())
+            self._clocks.sleep(max(0.0, self._deadline_s - self._clocks.now_s()))
+        flip_s = self._clocks.to_host_s(self.window.flip())
+        self._count(self._clocks.now_s())
         return flip_s
 
     def take_clock_step_s(self) -> float:
         """Seconds by which the host clock has been set since the last call, 0 if it was not."""
-        step_s, self.clock_step_s = self.clock_step_s, 0.0
+        step_s, self._clock_step_s = self._clock_step_s, 0.0
         return step_s
 
     def _count(self, now_s: float) -> None:
@@ -216,9 +227,9 @@ class Frames:
         self.n_flips += 1
         self._flipped_s = now_s
         self._deadline_s = self._next_deadline(now_s)
-        offset_s = time.time() - self._clock()
+        offset_s = self._clocks.host_s() - self._clocks.now_s()
         if abs(offset_s - self._offset_s) > CLOCK_STEP_S:
-            self.clock_step_s += offset_s - self._offset_s
+            self._clock_step_s += offset_s - self._offset_s
             self._offset_s = offset_s
 
     def _next_deadline(self, now_s: float) -> float:
@@ -247,7 +258,7 @@ def time_flips(n_flips: int) -> dict[str, Any]:
     """
     window = open_window(size=(640, 480))
     try:
-        unpaced_ms = 1000 * statistics.median(_intervals_s(window, 30))
+        unpaced_ms = 1000 * statistics.median(_intervals_s(window, 30, Clocks()))
         frames = Frames(window)
         times_s = []
         for _ in range(n_flips + 1):
@@ -278,28 +289,28 @@ def _keyboard_backend() -> str:
         return keyboard.backend
 
 
-def _intervals_s(window: Window, n: int, pause_s: float = 0.0) -> list[float]:
+def _intervals_s(window: Window, n: int, clocks: Clocks, pause_s: float = 0.0) -> list[float]:
     """Durations of `n` frames, each with a pause before its flip."""
     intervals_s = []
     window.flip()
-    last_s = time.monotonic()
+    last_s = clocks.now_s()
     for _ in range(n):
-        time.sleep(pause_s)
+        clocks.sleep(pause_s)
         window.flip()
-        now_s = time.monotonic()
+        now_s = clocks.now_s()
         intervals_s.append(now_s - last_s)
         last_s = now_s
     return intervals_s
 
 
-def _blocking_rate_hz(window: Window) -> float | None:
+def _blocking_rate_hz(window: Window, clocks: Clocks) -> float | None:
     """Frame rate if flips wait for the screen, None if they return at once.
 
     A pause of half a frame before the flip vanishes in a frame that waits for the screen, and
     lengthens one that does not.
     """
-    median_s = statistics.median(_intervals_s(window, 30))
-    paused_s = statistics.median(_intervals_s(window, 20, pause_s=median_s / 2))
+    median_s = statistics.median(_intervals_s(window, 30, clocks))
+    paused_s = statistics.median(_intervals_s(window, 20, clocks, pause_s=median_s / 2))
     return 1.0 / median_s if paused_s < 1.25 * median_s else None
 
 

@@ -7,6 +7,7 @@ leaves: reasons are freed of path and file name, which often hold a name or numb
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -59,6 +60,7 @@ class Publisher:
         self._announced: dict[str, int | None] = {}
         self._closed: set[str] = set()
         self._skipped: set[str] = set()
+        self._refused: set[tuple[str, int]] = set()
         self._nameless = 0
         self.current: str | None = None
         """The attempt that was opened last; None before the first."""
@@ -107,11 +109,14 @@ class Publisher:
         self, attempt: str | None, index: int | None, reason: str, files: tuple[str, ...]
     ) -> None:
         """A file or slice set will give no volume: said, and not waited for."""
-        if attempt is not None and index is not None and self.knows(attempt, index):
+        if attempt is None or index is None:
+            self._note("refused", attempt, index, reason, files)
+        elif self.knows(attempt, index) or (attempt, index) in self._refused:
             self._drop(files)
-            return
-        self._note("refused", attempt, index, reason, files)
-        if attempt is not None and index is not None:
+        else:
+            self._refused.add((attempt, index))
+            self._open(attempt, None)
+            self._note("refused", attempt, index, reason, files)
             self._send_all(self._order.give_up(attempt, index))
 
     def release(self, now_s: float) -> None:
@@ -151,6 +156,8 @@ class Publisher:
             reason = f"ended or aborted: {gone} volumes, their number was not announced"
         elif gone >= announced:
             reason = f"complete: {gone} of {announced} volumes"
+        elif self._order.knows(attempt, announced - 1):
+            reason = f"complete but for some: {gone} of {announced} volumes"
         else:
             reason = f"aborted: {gone} of {announced} volumes"
         self._note("series_closed", attempt, None, reason)
@@ -172,17 +179,17 @@ class Publisher:
 
 
 def without_names(reason: str, files: Iterable[str]) -> str:
-    """A reason without the paths of the files it is about, nor any part of them.
+    """A reason without path, folder and name of the files it is about.
 
     Examples
     --------
-    >>> without_names("cannot read /export/DOE_JANE/1.dcm: 1.dcm ends early",
-    ...               ["/export/DOE_JANE/1.dcm"])
-    'cannot read a file: a file ends early'
+    >>> without_names("cannot read /export/DOE/i1.dcm: DOE ends", ["/export/DOE/i1.dcm"])
+    'cannot read a file: a file ends'
     """
     for path in files:
-        pieces = {path, *path.split(os.sep), *(os.path.splitext(p)[0] for p in path.split(os.sep))}
+        folder, name = os.path.split(path)
+        pieces = {path, folder, name, os.path.splitext(name)[0], os.path.basename(folder)}
         for piece in sorted(pieces, key=len, reverse=True):
             if len(piece) >= SHORTEST_NAME:
-                reason = reason.replace(piece, "a file")
+                reason = re.sub(rf"(?<!\w){re.escape(piece)}(?!\w)", "a file", reason)
     return reason

@@ -113,6 +113,8 @@ class FolderWatch:
         self._events = events or events_for(root)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="folder-watch", daemon=True)
+        self.ready = threading.Event()
+        """Set after the first look: what comes from then on is new."""
         self.trouble = ""
         """Why the watched folder cannot be listed at present; empty if it can."""
 
@@ -129,6 +131,7 @@ class FolderWatch:
 
     def _run(self) -> None:
         rescan_at_s = self._rescan()
+        self.ready.set()
         while not self._stop.is_set():
             events = self._events.wait(rescan_at_s - time.monotonic())
             look_now = events is None or self._tell(events)

@@ -19,8 +19,7 @@ __all__ = ["delay"]
         types.float64[:, ::1],
         types.int64,
         types.float64[:, :, ::1],
-        types.float64[:, ::1],
-        types.float64,
+        types.boolean[:, ::1],
         types.float64[::1],
     ),
     cache=True,
@@ -31,8 +30,7 @@ def delay(
     history: NDArray[np.float64],
     newest: int,
     filters: NDArray[np.float64],
-    errors: NDArray[np.float64],
-    max_error: float,
+    usable: NDArray[np.bool_],
     out: NDArray[np.float64],
 ) -> bool:
     """Delayed value of each signal; returns whether all could be told.
@@ -45,10 +43,8 @@ def delay(
         Row of the current sample.
     filters : (n, 8, 4) float64
         Weights per signal and per set of earlier samples (bit b: tap b + 1 is there).
-    errors : (n, 8) float64
-        Error of each of them.
-    max_error : float64
-        A value with a larger error is undefined.
+    usable : (n, 8) bool
+        Whether each of them is good enough; the value is undefined where it is not.
     out : (n,) float64
         Written; NaN where undefined.
     """
@@ -59,7 +55,7 @@ def delay(
             if math.isfinite(history[(newest + tap) % 4, k]):
                 there |= 1 << (tap - 1)
         current = history[newest, k]
-        if not math.isfinite(current) or errors[k, there] > max_error:
+        if not math.isfinite(current) or not usable[k, there]:
             out[k] = math.nan
             whole = False
             continue

@@ -9,8 +9,15 @@ are backward stable column by column (Golub & Van Loan, Matrix Computations, 4th
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from numba import njit, types
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
 
 __all__ = ["back_substitute", "givens_update", "subtract_fit"]
 
@@ -31,7 +38,7 @@ _VECTOR_IN = types.Array(types.float64, 1, "C", readonly=True)
     error_model="numpy",
     fastmath={"contract"},
 )
-def givens_update(R, Z, row_x, row_y):
+def givens_update(R: Array, Z: Array, row_x: Array, row_y: Array) -> None:
     """Rotate one row of the design, with its observations, into the triangle.
 
     Parameters
@@ -71,7 +78,16 @@ def givens_update(R, Z, row_x, row_y):
     error_model="numpy",
     fastmath={"contract"},
 )
-def back_substitute(R, Z, tolerance, work_R, work_Z, row_x, row_y, betas):
+def back_substitute(
+    R: Array,
+    Z: Array,
+    tolerance: float,
+    work_R: Array,
+    work_Z: Array,
+    row_x: Array,
+    row_y: Array,
+    betas: Array,
+) -> int:
     """Coefficients of the least-squares fit, with columns that add nothing left out.
 
     Columns are taken in their order. One whose part outside the span of the columns before it is
@@ -103,7 +119,7 @@ def back_substitute(R, Z, tolerance, work_R, work_Z, row_x, row_y, betas):
             work_Z[j, k] = Z[j, k]
 
     # leave out what adds nothing
-    rank = p
+    rank: int = p
     for j in range(p):
         length = 0.0
         for i in range(j + 1):
@@ -143,7 +159,7 @@ def back_substitute(R, Z, tolerance, work_R, work_Z, row_x, row_y, betas):
     error_model="numpy",
     fastmath={"contract"},
 )
-def subtract_fit(betas, row_x, row_y, out):
+def subtract_fit(betas: Array, row_x: Array, row_y: Array, out: Array) -> None:
     """Residual of one row: `out = row_y - row_x @ betas`.
 
     Parameters

@@ -8,8 +8,13 @@ would jump. Lost voxels are therefore taken to sit where the baseline image has 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from numba import njit, types
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = ["pattern_correlation", "roi_means"]
 
@@ -24,7 +29,15 @@ _OUT = types.Array(types.float64, 1, "C")
     nogil=True,
     error_model="numpy",
 )
-def roi_means(values, starts, members, baseline, minimum_coverage, out, coverage):
+def roi_means(
+    values: NDArray[np.float32],
+    starts: NDArray[np.int64],
+    members: NDArray[np.int64],
+    baseline: NDArray[np.float32],
+    minimum_coverage: float,
+    out: NDArray[np.float64],
+    coverage: NDArray[np.float64],
+) -> None:
     """Mean of each ROI's finite voxels, and the share of voxels that were finite.
 
     Parameters
@@ -74,7 +87,7 @@ def roi_means(values, starts, members, baseline, minimum_coverage, out, coverage
     nogil=True,
     error_model="numpy",
 )
-def pattern_correlation(values, template):
+def pattern_correlation(values: NDArray[np.float32], template: NDArray[np.float32]) -> float:
     """Pearson r of two patterns over the positions where both are finite.
 
     Parameters

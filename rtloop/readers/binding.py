@@ -106,8 +106,13 @@ class ScannerConfig(BaseModel):
     @field_validator("index_tag")
     @classmethod
     def _known_tag(cls, value: str | None) -> str | None:
-        if value is not None and _tag(value) is None:
-            raise ValueError(f"expected one of {', '.join(INDEX_TAGS)} or a tag as (0020,0013)")
+        tag = None if value is None else _tag(value)
+        # groups below 0018 are about the patient and the visit, and are never read
+        if value is not None and (tag is None or tag >> 16 < 0x0018):
+            raise ValueError(
+                f"expected one of {', '.join(INDEX_TAGS)} or a tag of group 0018 or above "
+                "as (0020,0013)"
+            )
         return value
 
     @property

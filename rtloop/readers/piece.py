@@ -18,7 +18,7 @@ from rtloop.readers.geometry import Placement, plane_affine, scaled_dtype, stack
 from rtloop.readers.outcome import Unreadable
 from rtloop.volume import Volume
 
-__all__ = ["Form", "Piece", "Series", "build_volume"]
+__all__ = ["Form", "Piece", "Series", "build_volume", "repetition_time_s"]
 
 Form = Literal[
     "Siemens mosaic",
@@ -138,11 +138,8 @@ def build_volume(
     )
     rows, columns = planes[0].shape
     placement = Placement.closest_to_ras(affine, (columns, rows, len(planes)))
-    scaled = any(piece.scaling is not None for piece in pieces)
-    scaling = [pair for piece in pieces for pair in piece.scaling or ()] if scaled else None
-    if scaling is not None and len(scaling) != len(planes):
-        raise Unreadable("slices of one volume: expected a rescale slope on all or on none")
-    dtype = scaled_dtype(planes[0].dtype, first.bits_stored, scaled)
+    scaling = _scaling(pieces)
+    dtype = scaled_dtype(planes[0].dtype, first.bits_stored, scaling is not None)
     tr_s = repetition_time_s(first.series, binding)
     return Volume(
         attempt=attempt,
@@ -157,6 +154,16 @@ def build_volume(
         n_volumes=binding.n_volumes or first.series.n_volumes,
         protocol=_protocol(first, placement, tr_s),
     )
+
+
+def _scaling(pieces: Sequence[Piece]) -> list[tuple[float, float]] | None:
+    """Slope and intercept of each plane; None where no plane has any."""
+    if all(piece.scaling is None for piece in pieces):
+        return None
+    unscaled = (1.0, 0.0)
+    return [
+        pair for piece in pieces for pair in piece.scaling or [unscaled] * len(piece.planes)
+    ]
 
 
 def repetition_time_s(series: Series, binding: ScannerConfig) -> float:

@@ -41,6 +41,8 @@ class Wanted:
 
     def with_public(self, tag: int, name: str) -> Wanted:
         """The same, and one more element of this level (the index tag of `scanner.toml`)."""
+        if tag in self.public:
+            return self
         return Wanted(self.public | {tag: (name, b"IS")}, self.private, self.items)
 
 

@@ -1,5 +1,16 @@
 """Messages between fcnef's programs: msgpack, versioned, size-bounded, validated at the door."""
 
+from rtloop.wire.codec import (
+    MAX_HEADER_BYTES,
+    MAX_MESSAGE_BYTES,
+    MAX_PAYLOAD_BYTES,
+    WIRE_VERSION,
+    MalformedItem,
+    decode,
+    encode,
+    pack,
+    unpack,
+)
 from rtloop.wire.messages import (
     Ack,
     Command,
@@ -21,12 +32,17 @@ from rtloop.wire.messages import (
 )
 
 __all__ = [
+    "MAX_HEADER_BYTES",
+    "MAX_MESSAGE_BYTES",
+    "MAX_PAYLOAD_BYTES",
+    "WIRE_VERSION",
     "Ack",
     "Command",
     "Feedback",
     "Heartbeat",
     "Hello",
     "Item",
+    "MalformedItem",
     "Message",
     "Note",
     "NoteItem",
@@ -38,4 +54,8 @@ __all__ = [
     "Trigger",
     "VolumeItem",
     "Welcome",
+    "decode",
+    "encode",
+    "pack",
+    "unpack",
 ]

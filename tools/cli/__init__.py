@@ -32,7 +32,9 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run one command line; the exit status is returned."""
     try:
-        result = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+        result = app(
+            arguments, exit_on_error=False, print_error=False, result_action="return_value"
+        )
     except cyclopts.CycloptsError as error:
         print(f"fcnef: {_one_line(str(error))}; see `fcnef --help`", file=sys.stderr)
         return 2

@@ -1,4 +1,4 @@
-"""Fault scripts: what goes wrong at the scanner, when, and what a loop can have had in spite of it."""
+"""Fault scripts: what goes wrong at the scanner, when, and what a loop can have had of it."""
 
 from tools.faults.accounting import Accounting, Fate, expected
 from tools.faults.script import KINDS, Fault, FaultScript, random_faults

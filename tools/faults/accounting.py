@@ -1,4 +1,4 @@
-"""What a loop can have had of a faulty run: a plain model of its door, the oracle of fault tests."""
+"""What a loop can have had of a faulty run: a plain model of its door, for fault tests."""
 
 from __future__ import annotations
 
@@ -105,17 +105,19 @@ def _judge_times(
     patience_tr: float,
     deadline_tr: float | None,
 ) -> None:
-    """Mark as late what came after its successor had gone, or after its own deadline."""
+    """Mark as late what came after its successor, its deadline, or the start of a new attempt."""
     came: dict[int, tuple[float, int]] = {}
     for order, one in enumerate(plan):
         good = account.fates.get(one.index) in ("used", "censored")
         if one.attempt == attempt and good and one.part in ("whole", "rest") and not one.copy:
             came[one.index] = (one.at_tr, order)
+    anew = [(one.at_tr, order) for order, one in enumerate(plan) if one.attempt > attempt]
     for index, (at_tr, order) in came.items():
         overtaken = any(
             later > index and (gone_tr + patience_tr, place) <= (at_tr, order)
             for later, (gone_tr, place) in came.items()
         )
         over = deadline_tr is not None and at_tr - (start_tr + index + 1) > deadline_tr
-        if overtaken or over:
+        closed = any(started <= (at_tr, order) for started in anew)
+        if overtaken or over or closed:
             account.fates[index] = "late"

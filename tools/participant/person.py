@@ -29,7 +29,7 @@ from tools.participant.signals import Edge, FcScript, RoiSignals, Scripted
 from tools.participant.spheres import BORDER_MM, PLATEAU_MM, default_spheres, network_correlation
 from tools.participant.truth import Truth
 
-__all__ = ["Participant"]
+__all__ = ["PROTOCOL_NAME", "Participant"]
 
 GHOST = 0.012
 """Nyquist ghost, share of the head's signal, half a field of view along y."""
@@ -39,6 +39,9 @@ MARGIN_VOXELS = 3
 
 REACH_MM = 10.0
 """How far the head may move before an ROI's signal misses voxels that it should reach."""
+
+ECHO_TIME_S = 0.03
+PROTOCOL_NAME = "simulated_participant"
 
 FIRST_ACQUISITION_S = 10 * 3600.0
 """Scanner clock at the first volume: ten o'clock."""
@@ -142,8 +145,23 @@ class Participant:
             received_s=received_s,
             acquired_s=(FIRST_ACQUISITION_S + index * self.tr_s) % 86400,
             slice_times_s=self.slice_times_s,
-            protocol={"EchoTime": 0.03, "ProtocolName": "simulated_participant"},
+            protocol=self._protocol(),
         )
+
+    def _protocol(self) -> dict[str, Any]:
+        """What readers tell of the exported files, see `tools.scanner.mosaic`."""
+        return {
+            "manufacturer": "SIEMENS",
+            "model": "Simulated",
+            "protocol_name": PROTOCOL_NAME,
+            "field_strength_t": 3.0,
+            "echo_time_s": ECHO_TIME_S,
+            "prescan_normalise": False,
+            "repetition_time_s": self.tr_s,
+            "voxel_size_mm": [round(float(edge), 4) for edge in self.grid.voxel_mm],
+            "phase_encoding_axis": "j",
+            "phase_encoding": "j-",
+        }
 
     def hear(self, index: int, value: float) -> None:
         """Feedback `value` (0..100) was seen after volume `index`: the script may answer it."""

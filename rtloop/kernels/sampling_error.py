@@ -1,0 +1,320 @@
+"""What a correlation over a short window is worth: lagged covariances and the errors they imply.
+
+For stationary Gaussian signals with lagged covariances G[τ, a, b] = cov(x_a(t), x_b(t - τ)), two
+weighted sample covariances c_ab and c_cd of one window covary as (Isserlis)
+Σ_tq w_t w_q (Γ_ac Γ_bd + Γ_ad Γ_bc)(t - q) / s² - M_ac M_bd - M_ad M_bc, s = Σ w, with M the
+covariances of the window means, which are subtracted (to terms of the order of a correlation
+time over the window, squared). Gaps and weights enter by `overlap`, W(τ) = Σ w_t w_(t-τ). From
+there to Fisher z by the delta method. For white signals these are the formulas of Pearson and
+Filon (1898), with autocorrelation those of Bartlett (1946) and Afyouni et al. (2019,
+doi:10.1016/j.neuroimage.2019.05.011).
+"""
+
+from __future__ import annotations
+
+import math
+
+from numba import njit
+
+__all__ = [
+    "accumulate",
+    "circuit_variance",
+    "concentration",
+    "edge_errors",
+    "lagged_covariances",
+    "mean_covariances",
+    "overlaps",
+]
+
+FASTMATH = {"contract"}
+
+
+@njit(
+    "void(float64[::1], float64, int64, float64[:, ::1], float64[::1], float64[::1],"
+    " float64[:, ::1], float64[:, ::1], float64[:, :, ::1])",
+    cache=True,
+    nogil=True,
+    error_model="numpy",
+    fastmath=FASTMATH,
+)
+def accumulate(
+    sample, weight, slot, history, history_weights, counts, leading, lagging, products
+):  # fmt: skip
+    """Put a sample into the history and add its products with itself and all earlier ones there.
+
+    `history` is a ring of n_lags + 1 samples. Per lag τ and weight v = w_t w_(t-τ): `counts` is
+    Σ v, `leading` Σ v x(t), `lagging` Σ v x(t-τ), `products` Σ v x_a(t) x_b(t-τ).
+    """
+    n_rois = sample.size
+    n_slots = history_weights.size
+    history_weights[slot] = weight
+    row = history[slot]
+    for a in range(n_rois):
+        row[a] = sample[a]
+    if weight == 0.0:
+        return
+    for lag in range(n_slots):
+        earlier = (slot - lag + n_slots) % n_slots
+        both = weight * history_weights[earlier]
+        if both == 0.0:
+            continue
+        past = history[earlier]
+        counts[lag] += both
+        for a in range(n_rois):
+            leading[lag, a] += both * sample[a]
+            lagging[lag, a] += both * past[a]
+            weighted = both * sample[a]
+            target = products[lag, a]
+            for b in range(n_rois):
+                target[b] += weighted * past[b]
+
+
+@njit(
+    "void(float64[::1], float64[:, ::1], float64[:, ::1], float64[:, :, ::1], float64[::1],"
+    " float64[:, :, ::1])",
+    cache=True,
+    nogil=True,
+    error_model="numpy",
+    fastmath=FASTMATH,
+)
+def lagged_covariances(counts, leading, lagging, products, taper, out):
+    """Lagged covariances from the sums of `accumulate`; NaN for a lag that never occurred."""
+    n_rois = leading.shape[1]
+    for lag in range(counts.size):
+        count = counts[lag]
+        for a in range(n_rois):
+            mean = leading[lag, a] / count
+            for b in range(n_rois):
+                covariance = products[lag, a, b] / count - mean * (lagging[lag, b] / count)
+                out[lag, a, b] = taper[lag] * covariance
+
+
+@njit(
+    "void(float64[::1], float64[::1])",
+    cache=True,
+    nogil=True,
+    error_model="numpy",
+    fastmath=FASTMATH,
+)
+def overlaps(weights, out):
+    """W(τ) = Σ_t w_t w_(t-τ) for τ = 0, 1, ... as many as `out` holds; 0 beyond the window."""
+    for lag in range(out.size):
+        total = 0.0
+        for t in range(lag, weights.size):
+            total += weights[t] * weights[t - lag]
+        out[lag] = total
+
+
+@njit(
+    "void(float64[:, :, ::1], float64[::1], float64, float64[:, ::1])",
+    cache=True,
+    nogil=True,
+    error_model="numpy",
+    fastmath=FASTMATH,
+)
+def mean_covariances(covariances, overlap, total, out):
+    """Covariances of the weighted means of a window, from all lags of both signs."""
+    n_rois = out.shape[0]
+    for a in range(n_rois):
+        for b in range(n_rois):
+            product = overlap[0] * covariances[0, a, b]
+            for lag in range(1, overlap.size):
+                both = covariances[lag, a, b] + covariances[lag, b, a]
+                product += overlap[lag] * both
+            out[a, b] = product / (total * total)
+
+
+@njit(
+    "float64(float64[:, :, ::1], float64[::1], int64, int64, int64, int64)",
+    cache=True,
+    nogil=True,
+    error_model="numpy",
+    fastmath=FASTMATH,
+)
+def _product(covariances, overlap, a, b, c, d):
+    """Σ_tq w_t w_q Γ_ab(t - q) Γ_cd(t - q)."""
+    total = overlap[0] * covariances[0, a, b] * covariances[0, c, d]
+    for lag in range(1, overlap.size):
+        later = covariances[lag, a, b] * covariances[lag, c, d]
+        earlier = covariances[lag, b, a] * covariances[lag, d, c]
+        total += overlap[lag] * (later + earlier)
+    return total
+
+
+@njit(
+    "float64(float64[:, :, ::1], float64[::1], float64, float64[:, ::1], int64, int64, int64,"
+    " int64)",
+    cache=True,
+    nogil=True,
+    error_model="numpy",
+    fastmath=FASTMATH,
+)
+def _covariance(covariances, overlap, total, means, a, b, c, d):
+    """Covariance of the sample covariances c_ab and c_cd of one window."""
+    first = _product(covariances, overlap, a, c, b, d) / (total * total)
+    second = _product(covariances, overlap, a, d, b, c) / (total * total)
+    return first - means[a, c] * means[b, d] + second - means[a, d] * means[b, c]
+
+
+@njit(
+    "void(float64[:, :, ::1], float64[::1], float64, float64[:, ::1], int64[:, ::1],"
+    " float64[::1], float64[::1], float64[::1])",
+    cache=True,
+    nogil=True,
+    error_model="numpy",
+    fastmath=FASTMATH,
+)
+def edge_errors(covariances, overlap, total, means, edges, expected, variance, bias):
+    """Per edge: r to be expected in the window, first-order variance and second-order bias of z.
+
+    With u = c_ij, a = c_ii, b = c_jj in units of their expectations, r = u / sqrt(a b); bias is
+    half the second derivatives times the covariances of (u, a, b). White signals: 1 / (n - 1) and
+    r / (2 (n - 1)).
+    """
+    for e in range(edges.shape[0]):
+        i = edges[e, 0]
+        j = edges[e, 1]
+        var_i = covariances[0, i, i] - means[i, i]
+        var_j = covariances[0, j, j] - means[j, j]
+        root = math.sqrt(var_i * var_j)
+        r = (covariances[0, i, j] - means[i, j]) / root
+        window = (covariances, overlap, total, means)
+        uu = _covariance(*window, i, j, i, j) / (root * root)
+        aa = _covariance(*window, i, i, i, i) / (var_i * var_i)
+        bb = _covariance(*window, j, j, j, j) / (var_j * var_j)
+        ua = _covariance(*window, i, j, i, i) / (root * var_i)
+        ub = _covariance(*window, i, j, j, j) / (root * var_j)
+        ab = _covariance(*window, i, i, j, j) / (var_i * var_j)
+        slope = 1.0 / (1.0 - r * r)
+        variance_r = uu + 0.25 * r * r * (aa + bb + 2.0 * ab) - r * (ua + ub)
+        bias_r = 0.5 * (0.75 * r * (aa + bb) + 0.5 * r * ab - ua - ub)
+        expected[e] = r
+        variance[e] = variance_r * slope * slope
+        bias[e] = bias_r * slope + variance_r * r * slope * slope
+
+
+@njit(
+    "void(float64[:, ::1], float64[:, ::1], boolean, float64[:, ::1])",
+    cache=True,
+    nogil=True,
+    error_model="numpy",
+    fastmath=FASTMATH,
+)
+def _multiply(loadings, matrix, transposed, out):
+    """loadings · matrix or loadings · matrix'; most loadings are 0 (ROIs that share no edge)."""
+    n = out.shape[0]
+    for a in range(n):
+        row = out[a]
+        for c in range(n):
+            row[c] = 0.0
+        for b in range(n):
+            loading = loadings[a, b]
+            if loading == 0.0:
+                continue
+            for c in range(n):
+                row[c] += loading * (matrix[c, b] if transposed else matrix[b, c])
+
+
+@njit(
+    "float64(float64[:, ::1], float64[:, ::1])",
+    cache=True,
+    nogil=True,
+    error_model="numpy",
+    fastmath=FASTMATH,
+)
+def _trace(left, right):
+    """tr(left · right)."""
+    total = 0.0
+    for a in range(left.shape[0]):
+        for b in range(left.shape[0]):
+            total += left[a, b] * right[b, a]
+    return total
+
+
+@njit(
+    "float64(float64[:, :, ::1], float64[::1], float64, float64[:, ::1], float64[:, ::1],"
+    " float64[:, ::1], float64[:, ::1])",
+    cache=True,
+    nogil=True,
+    error_model="numpy",
+    fastmath=FASTMATH,
+)
+def circuit_variance(covariances, overlap, total, means, loadings, left, right):
+    """First-order variance of Σ_ab Q_ab c_ab, Q = `loadings` symmetric: all edges at once.
+
+    2 Σ_tq w_t w_q tr(Q Γ(t-q) Q Γ(t-q)') / s² - 2 tr(Q M Q M). `left`, `right` are scratch.
+    """
+    products = 0.0
+    for lag in range(overlap.size):
+        _multiply(loadings, covariances[lag], False, left)
+        _multiply(loadings, covariances[lag], True, right)
+        sides = 1.0 if lag == 0 else 2.0
+        products += sides * overlap[lag] * _trace(left, right)
+    _multiply(loadings, means, False, left)
+    return 2.0 * (products / (total * total) - _trace(left, left))
+
+
+@njit(
+    "void(float64[::1], float64[::1], float64[::1], float64[:, ::1])",
+    cache=True,
+    nogil=True,
+    error_model="numpy",
+    fastmath=FASTMATH,
+)
+def _fill_window(autocovariance, weights, row_means, matrix):
+    """Covariance of a window's mean-removed samples, each times the root of its weight."""
+    n = weights.size
+    n_lags = autocovariance.size
+    total = 0.0
+    for t in range(n):
+        total += weights[t]
+    grand = 0.0
+    for t in range(n):
+        mean = 0.0
+        for q in range(max(0, t - n_lags + 1), min(n, t + n_lags)):
+            mean += weights[q] * autocovariance[abs(t - q)]
+        row_means[t] = mean / total
+        grand += weights[t] * row_means[t] / total
+    for t in range(n):
+        for q in range(n):
+            lag = abs(t - q)
+            covariance = autocovariance[lag] if lag < n_lags else 0.0
+            covariance += grand - row_means[t] - row_means[q]
+            matrix[t, q] = math.sqrt(weights[t] * weights[q]) * covariance
+
+
+@njit(
+    "float64(float64[::1], float64[::1], float64[::1], float64[:, ::1])",
+    cache=True,
+    nogil=True,
+    error_model="numpy",
+    fastmath=FASTMATH,
+)
+def concentration(autocovariance, weights, row, matrix):
+    """How unevenly a window's variance lies on its dimensions: κ = tr(B³) tr(B) / tr(B²)², >= 1.
+
+    B is the covariance of the weighted, mean-removed samples; κ = 1 if all dimensions are alike
+    (white signals). Scratch: `row` (n,), `matrix` (n, n), n the window.
+    """
+    _fill_window(autocovariance, weights, row, matrix)
+    n = weights.size
+    first = 0.0
+    second = 0.0
+    third = 0.0
+    for t in range(n):
+        first += matrix[t, t]
+        if weights[t] == 0.0:
+            continue
+        square = row[t:]  # row t of B², from the diagonal on
+        square[:] = 0.0
+        for k in range(n):
+            factor = matrix[t, k]
+            values = matrix[k][t:]
+            for q in range(square.size):
+                square[q] += factor * values[q]
+        upper = matrix[t][t:]
+        second += square[0]
+        third += square[0] * upper[0]
+        for q in range(1, square.size):
+            third += 2.0 * square[q] * upper[q]
+    return third * first / (second * second)

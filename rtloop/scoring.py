@@ -1,0 +1,199 @@
+"""From one volume's ROI signals to the circuits' scores.
+
+Slice-time alignment, nuisance regression over the whole run so far, the sliding window, and the
+raw scores of the planned circuits with their standard errors.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rtloop.circuit import Circuit, Score
+from rtloop.config import EngineConfig
+from rtloop.connectivity import SlidingWindowFC
+from rtloop.denoise import Denoiser, NuisanceModel
+from rtloop.observer import Geometry
+from rtloop.plan import Plan, PlanEdge
+from rtloop.rois import RoiSet
+from rtloop.slicetime import SliceAligner, largest_offset_s
+
+__all__ = ["NO_SCORE", "Scorer", "Window"]
+
+NO_SCORE = Score(math.nan, math.nan, math.nan, 0.0, math.nan)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What the window says after a volume has entered it.
+
+    `correlations` are those of the circuits' edges, A then B; `warming_up` says why there is no
+    score yet and is empty if there is one.
+    """
+
+    correlations: NDArray[np.float64]
+    scores: tuple[Score, ...]
+    n_samples: float
+    warming_up: str
+
+
+class Scorer:
+    """The numbers of one attempt, volume by volume of scanner time.
+
+    Parameters
+    ----------
+    plan : Plan
+        Circuits, window, planned length.
+    config : EngineConfig
+        Denoising, edges followed, share of good volumes a score needs.
+    rois : RoiSet
+        Order of the signals.
+    geometry : Geometry
+        Slice times, where the scanner tells them.
+    """
+
+    def __init__(self, plan: Plan, config: EngineConfig, rois: RoiSet, geometry: Geometry) -> None:
+        self._config = config
+        self._n_wanted = config.quality.effective_share_min * plan.window
+        self._window = plan.window
+        planned = [plan.edges] + ([plan.sham_edges] if plan.sham_edges else [])
+        self.circuits = [_circuit(edges, rois) for edges in planned]
+        denoise = config.denoise
+        self._nuisance = NuisanceModel(
+            denoise.motion,
+            denoise.drift_order,
+            denoise.tissue,
+            denoise.tissue_derivatives,
+            plan.n_volumes,
+            plan.tr_s,
+        )
+        self._denoiser = Denoiser(rois.n_rois, self._nuisance)
+        self._aligner = _aligner(config, rois, geometry, self.circuits)
+        edges, self._places = self._edges(rois.n_rois)
+        self._fc = SlidingWindowFC(rois.n_rois, plan.window, edges, self._nuisance.n_regressors)
+        self._correlations = np.full(len(self._fc.edges), math.nan)
+        self._autocorrelations = [c.autocorrelation(plan.tr_s) for c in self.circuits]
+        self._residual = np.zeros(rois.n_rois)
+
+    @property
+    def regressor_names(self) -> tuple[str, ...]:
+        return tuple(self._nuisance.names)
+
+    @property
+    def all_correlations(self) -> NDArray[np.float64]:
+        """Pearson r of every edge followed, after the last `enter`; a reused buffer."""
+        return self._correlations
+
+    def enter(
+        self,
+        index: int,
+        signals: NDArray[np.float64] | None,
+        parameters: NDArray[np.float64] | None = None,
+        tissue: NDArray[np.float64] | None = None,
+        weight: float = 0.0,
+    ) -> Window:
+        """One volume of scanner time; `signals` is None where there is none.
+
+        Parameters
+        ----------
+        index : int
+            Volume index.
+        signals : ndarray, shape (n_rois,), or None
+            ROI means.
+        parameters : ndarray, shape (6,), or None
+            Motion parameters.
+        tissue : ndarray, shape (n_tissues,), or None
+            Tissue regressors' means.
+        weight : float
+            0 keeps the volume out of window and betas; it still takes its place in time.
+        """
+        row = None
+        if signals is not None:
+            row = self._nuisance.row(index, parameters, tissue)
+        signals, weight = self._align(signals, weight)
+        if signals is None or row is None or not np.isfinite(row).all():
+            weight = 0.0
+        self._fc.update(signals, weight, row)
+        self._follow(signals, row, weight)
+        return self._say()
+
+    def _align(
+        self, signals: NDArray[np.float64] | None, weight: float
+    ) -> tuple[NDArray[np.float64] | None, float]:
+        if self._aligner is None:
+            return signals, weight
+        there = signals is not None and weight > 0
+        blank = np.full(len(self._residual), math.nan)
+        aligned, valid = self._aligner.update(blank if signals is None else signals, there)
+        return (aligned, weight) if valid else (None, 0.0)
+
+    def _follow(
+        self,
+        signals: NDArray[np.float64] | None,
+        row: NDArray[np.float64] | None,
+        weight: float,
+    ) -> None:
+        """Betas and autocorrelation of the run so far."""
+        usable = False
+        if weight > 0 and signals is not None and row is not None:
+            self._denoiser.update(row, signals, weight)
+            usable = self._denoiser.ready(self._config.denoise.volumes_per_regressor)
+            if usable:
+                self._denoiser.residual(signals, row, self._residual)
+        for circuit, course in zip(self.circuits, self._autocorrelations, strict=True):
+            course.update(*((self._residual[circuit.rois], weight) if usable else (None, 0.0)))
+
+    def _say(self) -> Window:
+        n_samples = self._fc.effective_samples
+        reason = self._warming_up(n_samples)
+        if reason:
+            self._correlations.fill(math.nan)
+        else:
+            self._fc.correlation(self._denoiser.betas, self._correlations)
+        followed = self._correlations[self._places]
+        if reason:
+            return Window(followed, (NO_SCORE,) * len(self.circuits), n_samples, reason)
+        weights, scores, start = self._fc.weights, [], 0
+        for circuit, course in zip(self.circuits, self._autocorrelations, strict=True):
+            stop = start + len(circuit.edges)
+            scores.append(circuit.score(followed[start:stop], course, weights))
+            start = stop
+        undefined = "" if math.isfinite(scores[0].value) else "an edge's correlation is undefined"
+        return Window(followed, tuple(scores), n_samples, undefined)
+
+    def _warming_up(self, n_samples: float) -> str:
+        if not self._denoiser.ready(self._config.denoise.volumes_per_regressor):
+            wanted = self._config.denoise.volumes_per_regressor * self._nuisance.n_regressors
+            return f"{self._denoiser.n_volumes} of {wanted:.0f} volumes for the nuisance regression"
+        if n_samples < self._n_wanted - 1e-9:
+            return f"{n_samples:.1f} good volumes of {self._window} in the window"
+        return ""
+
+    def _edges(self, n_rois: int) -> tuple[NDArray[np.int64] | None, NDArray[np.int64]]:
+        """Edges to follow (None for all), and where the circuits' edges are among them."""
+        if self._config.connectivity.edges == "all":
+            return None, np.concatenate([c.positions(n_rois) for c in self.circuits])
+        edges = np.concatenate([circuit.edges for circuit in self.circuits])
+        return edges, np.arange(len(edges))
+
+
+def _circuit(edges: tuple[PlanEdge, ...], rois: RoiSet) -> Circuit:
+    pairs = np.array([[rois.index(edge.a), rois.index(edge.b)] for edge in edges])
+    weights = np.array([edge.weight * edge.direction for edge in edges])
+    return Circuit(pairs, weights, tuple(f"{edge.a} – {edge.b}" for edge in edges))
+
+
+def _aligner(
+    config: EngineConfig, rois: RoiSet, geometry: Geometry, circuits: list[Circuit]
+) -> SliceAligner | None:
+    """Alignment in time, where a circuit's ROIs lie too far apart in it."""
+    if geometry.slice_times_s is None:
+        return None
+    offsets_s = rois.slice_offsets_s(geometry.slice_times_s, geometry.slice_axis)
+    pairs = [(int(a), int(b)) for circuit in circuits for a, b in circuit.edges]
+    if largest_offset_s(offsets_s, pairs) <= config.connectivity.slice_alignment_above_s:
+        return None
+    return SliceAligner(offsets_s, geometry.tr_s)
