@@ -17,14 +17,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rtloop.connectivity import edge_index, fisher_z, kish_samples
+from rtloop.connectivity import SlidingWindowFC, edge_index, fisher_z, of_shape
 from rtloop.errors import PlanError
+from rtloop.kernels.lagged import accumulate, lagged_covariances, spent_dimensions
 from rtloop.kernels.sampling_error import (
-    accumulate,
     circuit_variance,
     concentration,
     edge_errors,
-    lagged_covariances,
     mean_covariances,
     overlaps,
 )
@@ -82,55 +81,76 @@ class Autocorrelation:
     Parameters
     ----------
     n_rois : int
-        Length of each volume's residual vector, such as a circuit's ROIs.
+        Length of each volume's signal vector, such as a circuit's ROIs.
     n_lags : int
         Longest lag in volumes; see `lags_for`.
+    n_regressors : int
+        Length of each volume's nuisance regressor vector; 0 for none.
 
     Notes
     -----
-    One update costs n_rois² (n_lags + 1) products, whatever the run's length. Each residual is
-    taken as it was under the betas of its own time; later betas do not change it. While betas
-    are not yet usable, and between two runs, give volumes of weight 0.
+    It is fed every volume the betas are estimated from (rest that seeds them included), with the
+    same regressors. Residuals are those of all volumes under the betas asked for: nothing of a
+    volume depends on when it came. One update costs (n_rois + n_regressors)² (n_lags + 1)
+    products whatever the run's length.
     """
 
-    def __init__(self, n_rois: int, n_lags: int) -> None:
-        if n_rois < 1 or n_lags < 1:
-            raise ValueError(f"expected n_rois and n_lags >= 1; found {n_rois}, {n_lags}")
+    def __init__(self, n_rois: int, n_lags: int, n_regressors: int = 0) -> None:
+        if n_rois < 1 or n_lags < 1 or n_regressors < 0:
+            raise ValueError(
+                "expected n_rois and n_lags >= 1, n_regressors >= 0; found"
+                f" {n_rois}, {n_lags}, {n_regressors}"
+            )
         self.n_rois = n_rois
         self.n_lags = n_lags
-        # Flat over the first half, where nearly all of the autocorrelation is (so that nothing
-        # is shaved off it), then linear to 0, so that noise of the far lags does not add up.
+        self.n_regressors = n_regressors
+        # Flat over the first half, where nearly all of the autocorrelation is (so that none of
+        # it is shaved off), then linear to 0, so that noise of the far lags does not add up.
         lag = np.arange(n_lags + 1) / (n_lags + 1)
         self._taper = np.clip(2.0 * (1.0 - lag), 0.0, 1.0)
         self.reset()
 
     def reset(self) -> None:
         """Forget the run: the state of a new object."""
-        n_slots, n = self.n_lags + 1, self.n_rois
+        n_slots, n = self.n_lags + 1, self.n_regressors + self.n_rois
         self._count = 0
         self._weight_sum = 0.0
         self._weight_squares = 0.0
         self._anchor: NDArray[np.float64] | None = None
+        self._nothing = np.zeros(n)
         self._history = np.zeros((n_slots, n))
         self._history_weights = np.zeros(n_slots)
         self._counts = np.zeros(n_slots)
         self._leading = np.zeros((n_slots, n))
         self._lagging = np.zeros((n_slots, n))
         self._products = np.zeros((n_slots, n, n))
-        self._covariances = np.zeros((n_slots, n, n))
+        self._joint = np.zeros((n, n))
+        self._half = np.zeros((self.n_regressors, self.n_rois))
+        self._covariances = np.zeros((n_slots, self.n_rois, self.n_rois))
 
-    def update(self, x: ArrayLike | None, weight: float = 1.0) -> None:
-        """Add one volume's residuals, shape (n_rois,); None or anything at all at weight 0.
+    def update(
+        self, x: ArrayLike | None, weight: float = 1.0, regressors: ArrayLike | None = None
+    ) -> None:
+        """Add one volume of scanner time.
+
+        Parameters
+        ----------
+        x : array_like of float, shape (n_rois,), or None
+            ROI signals; not looked at when `weight` is 0.
+        weight : float
+            >= 0; 0 for a missing or censored volume.
+        regressors : array_like of float, shape (n_regressors,), or None
+            Nuisance regressors of this volume.
 
         Raises
         ------
         ValueError
-            If the weight is negative or not finite, the shape is wrong, or a residual of weight
-            > 0 is not finite.
+            If the weight is negative or not finite, a shape is wrong, or a value of a volume of
+            weight > 0 is not finite.
         """
         if not 0.0 <= weight < np.inf:
             raise ValueError(f"a volume's weight is finite and >= 0, found {weight}")
-        sample = np.zeros(self.n_rois) if weight == 0.0 else self._anchored(x)
+        sample = self._anchored(x, regressors) if weight > 0.0 else self._nothing
         accumulate(
             sample,
             float(weight),
@@ -148,8 +168,7 @@ class Autocorrelation:
 
     def gap(self) -> None:
         """What comes next does not continue what came before: a new run, or a pause."""
-        for _ in range(self.n_lags):
-            self.update(None, 0.0)
+        self._history_weights[:] = 0.0
 
     @property
     def n_samples(self) -> float:
@@ -163,31 +182,63 @@ class Autocorrelation:
         """Whether enough of the run has been seen to state a standard error."""
         return self.n_samples >= MIN_SAMPLES_PER_LAG * (self.n_lags + 1)
 
-    def covariances(self) -> NDArray[np.float64]:
-        """G[τ, a, b] = cov(x_a(t), x_b(t - τ)), tapered, shape (n_lags + 1, n_rois, n_rois).
+    def covariances(self, betas: ArrayLike | None = None) -> NDArray[np.float64]:
+        """Tapered lagged covariances of the residuals under `betas` (n_regressors, n_rois).
 
-        A buffer that the next call fills anew.
+        Returns
+        -------
+        ndarray of float64, shape (n_lags + 1, n_rois, n_rois)
+            Mean of both directions of time; NaN for a lag never seen. A buffer that the next
+            call fills anew.
         """
+        if betas is None:
+            used = np.zeros((0, self.n_rois))
+        else:
+            used = of_shape(betas, "betas", (self.n_regressors, self.n_rois))
         lagged_covariances(
             self._counts,
             self._leading,
             self._lagging,
             self._products,
+            np.ascontiguousarray(used),
             self._taper,
+            self._joint,
+            self._half,
             self._covariances,
         )
         return self._covariances
 
-    def _anchored(self, x: ArrayLike | None) -> NDArray[np.float64]:
-        sample = np.array(x, np.float64)
-        if sample.shape != (self.n_rois,) or not np.isfinite(sample).all():
-            raise ValueError(
-                f"expected {self.n_rois} finite residuals at weight > 0; found shape"
-                f" {sample.shape}, {int(np.isfinite(sample).sum())} finite"
+    def spent(self, window: NDArray[np.float64]) -> float:
+        """Dimensions of a window that betas estimated from the run so far spend.
+
+        `window` holds the window's centred regressor products, shape (n_regressors,
+        n_regressors), such as `SlidingWindowFC.regressor_products()`. The answer is n_regressors
+        where the window is all there is, and falls with the square of its share of the run.
+        """
+        factor, work = np.zeros((2, self.n_regressors, self.n_regressors))
+        return float(
+            spent_dimensions(
+                self._counts[0],
+                self._leading[0],
+                self._lagging[0],
+                self._products[0],
+                window,
+                factor,
+                work,
             )
+        )
+
+    def _anchored(self, x: ArrayLike | None, regressors: ArrayLike | None) -> NDArray[np.float64]:
+        sample = np.empty(self.n_regressors + self.n_rois)
+        sample[self.n_regressors :] = of_shape(x, "x", (self.n_rois,))
+        if self.n_regressors:
+            sample[: self.n_regressors] = of_shape(regressors, "regressors", (self.n_regressors,))
+        if not np.isfinite(sample).all():
+            raise ValueError("a volume of weight > 0 has a value that is not finite; give weight 0")
         if self._anchor is None:
             self._anchor = sample.copy()
-        return sample - self._anchor
+        sample -= self._anchor
+        return sample
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,12 +300,16 @@ class Circuit:
         """Places of the circuit's edges among all edges of an atlas of `n_rois`."""
         return edge_index(n_rois, self.edges[:, 0], self.edges[:, 1])
 
-    def autocorrelation(self, tr_s: float) -> Autocorrelation:
+    def autocorrelation(self, tr_s: float, n_regressors: int = 0) -> Autocorrelation:
         """An empty `Autocorrelation` of this circuit's `rois` for a repetition time in seconds."""
-        return Autocorrelation(len(self.rois), lags_for(tr_s))
+        return Autocorrelation(len(self.rois), lags_for(tr_s), n_regressors)
 
     def score(
-        self, r: ArrayLike, autocorrelation: Autocorrelation, weights: NDArray[np.float64]
+        self,
+        r: ArrayLike,
+        window: SlidingWindowFC,
+        run: Autocorrelation,
+        betas: ArrayLike | None = None,
     ) -> Score:
         """Raw score of a window, with its standard error.
 
@@ -262,44 +317,50 @@ class Circuit:
         ----------
         r : array_like of float, shape (n_edges,)
             Correlations of the circuit's edges; from an array of all edges, `r[positions(n_rois)]`.
-        autocorrelation : Autocorrelation
-            Of the residuals of the circuit's `rois`, the run so far.
-        weights : ndarray of float64, shape (window,)
-            Weights of the window's volumes in order, such as `SlidingWindowFC.weights`.
+        window : SlidingWindowFC
+            Where `r` comes from: its weights and regressors are looked at.
+        run : Autocorrelation
+            Of the circuit's `rois` over the run so far.
+        betas : array_like of float, shape (n_regressors, window.n_rois), or None
+            Those `r` was computed under.
         """
-        needed = self.weights != 0.0
-        z = fisher_z(r)
-        value = math.fsum((self.shares * z)[needed])
-        n_samples = kish_samples(weights)
-        if not autocorrelation.ready or not math.isfinite(value):
+        z = fisher_z(of_shape(r, "r", self.weights.shape))
+        value = math.fsum((self.shares * z)[self.weights != 0.0])
+        n_samples = window.effective_samples
+        if not run.ready or not math.isfinite(value):
             return Score(value, math.nan, math.nan, n_samples, math.nan)
-        error, n_effective, bias = self._errors(autocorrelation, weights)
+        if betas is None:
+            covariances, spent = run.covariances(), 0.0
+        else:
+            covariances = run.covariances(np.asarray(betas, np.float64)[:, self.rois])
+            spent = run.spent(window.regressor_products())
+        error, n_effective, bias = self._errors(covariances, window.weights, spent)
         return Score(value, error, n_effective, n_samples, bias)
 
     def _errors(
-        self, autocorrelation: Autocorrelation, weights: NDArray[np.float64]
+        self, covariances: NDArray[np.float64], weights: NDArray[np.float64], spent: float
     ) -> tuple[float, float, float]:
         """Standard error of the score, effective samples of its average edge, expected bias."""
-        covariances = autocorrelation.covariances()
         window = _Window.of(covariances, weights)
         expected, variance, bias = np.empty((3, len(self.edges)))
         edge_errors(*window, self.roi_edges, expected, variance, bias)
+        dimensions = 1.0 / float((np.abs(self.shares) * variance).sum())
+        if not dimensions - spent >= 1.0:
+            return math.nan, math.nan, math.nan
         loadings = self._loadings(expected, covariances[0] - window.means)
-        scratch = np.empty((2, *loadings.shape))
-        first_order = circuit_variance(*window, loadings, scratch[0], scratch[1])
+        first_order = circuit_variance(*window, loadings, np.empty_like(loadings))
 
         # Edges share one second-order term: 2 for white signals (as in 1 / (n - 3)), less where
         # few dimensions hold most of the variance.
+        left = dimensions - spent
         second = 2.0 - 4.0 * (_concentration(covariances, weights) - 1.0)
-        squares = self.shares**2 * variance
-        inflation = 1.0 + second * float((squares * variance).sum() / squares.sum())
-        error = math.sqrt(first_order * max(inflation, 0.5)) if first_order > 0.0 else math.nan
+        inflation = dimensions / left * max(1.0 + second / left, 0.5)
+        error = math.sqrt(first_order * inflation) if first_order > 0.0 else math.nan
 
         spread = np.sqrt(np.diagonal(covariances[0]))
         run_r = covariances[0][tuple(self.roi_edges.T)] / np.prod(spread[self.roi_edges], axis=1)
         shift = np.arctanh(expected) - np.arctanh(run_r)
-        n_effective = 1.0 + 1.0 / float((np.abs(self.shares) * variance).sum())
-        return error, n_effective, float((self.shares * (bias + shift)).sum())
+        return error, 1.0 + left, float((self.shares * (bias + shift)).sum())
 
     def _loadings(
         self, expected: NDArray[np.float64], covariance: NDArray[np.float64]

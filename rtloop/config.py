@@ -96,6 +96,8 @@ class Source(Section):
     allowed_callers: tuple[str, ...] = ()
     scanner: str | None = None
     spool: str | None = None
+    secret: str | None = None
+    """File of the key that identifiers are hashed with; made beside the records if not named."""
     latency_p99_s: PositiveFloat = 0.5
     """Longest usual time from the end of a volume's acquisition to its arrival (99 %)."""
     restart_wait_s: PositiveFloat = 120.0

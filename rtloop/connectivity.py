@@ -209,6 +209,16 @@ class SlidingWindowFC:
             )
         return out
 
+    def regressor_products(self) -> NDArray[np.float64]:
+        """Weighted, centred cross-products of the window's regressors, (n_regressors,) * 2."""
+        k = self.n_regressors
+        upper = np.triu(self._cross[:k, :k])
+        products = upper + np.triu(upper, 1).T
+        total = float(self._ring_weights.sum())
+        if total == 0.0:
+            return products
+        return products - np.outer(self._sums[:k], self._sums[:k] / total)
+
     @property
     def weights(self) -> NDArray[np.float64]:
         """Weights in the window, oldest first, shape (window,); 0 for times before the first."""
@@ -227,9 +237,9 @@ class SlidingWindowFC:
 
     def _enter(self, x: ArrayLike | None, regressors: ArrayLike | None) -> None:
         """Check a sample of weight > 0, anchor it into `_sample`."""
-        self._raw[self.n_regressors :] = _of_shape(x, "x", (self.n_rois,))
+        self._raw[self.n_regressors :] = of_shape(x, "x", (self.n_rois,))
         if self.n_regressors:
-            self._raw[: self.n_regressors] = _of_shape(
+            self._raw[: self.n_regressors] = of_shape(
                 regressors, "regressors", (self.n_regressors,)
             )
         first = not self._anchored
@@ -279,7 +289,7 @@ class SlidingWindowFC:
             self._removed.fill(0.0)
             self._magnitude.fill(0.0)
             return self._betas[:0], self._half[:0]
-        self._betas[:] = _of_shape(betas, "betas", (self.n_regressors, self.n_rois))
+        self._betas[:] = of_shape(betas, "betas", (self.n_regressors, self.n_rois))
         project(
             self._betas,
             total_weight,
@@ -306,7 +316,7 @@ class SlidingWindowFC:
         )
 
 
-def _of_shape(values: Any, name: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
+def of_shape(values: Any, name: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
     """`values` as float64 of this shape: broadcasting would hide a caller's mistake."""
     array = np.asarray(values, np.float64)
     if array.shape != shape:

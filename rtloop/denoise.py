@@ -276,7 +276,8 @@ class Denoiser:
             Receives the residual. None: allocated.
         """
         out = np.empty(len(x)) if out is None else out
-        subtract_fit(self.betas, regressors, x, out)
+        np.copyto(out, x)
+        subtract_fit(self.betas, np.ascontiguousarray(regressors), out, out)
         return out
 
     def ready(self, volumes_per_regressor: float = 5.0) -> bool:

@@ -28,6 +28,7 @@ from rtloop.link import (
     PeerBack,
     PeerLost,
     ReportSink,
+    SourceRefused,
     StreamSink,
     load_keys,
 )
@@ -40,7 +41,7 @@ __all__ = ["Loop", "main"]
 
 log = logging.getLogger("fcnef.loop")
 
-POLL_S = 0.01
+POLL_S = 0.05
 REPEAT_S = 0.25
 """The newest feedback is sent again at this pace until its flip is reported."""
 
@@ -132,7 +133,7 @@ class Loop:
     # --- volumes --------------------------------------------------------------------------
 
     def _receive(self, timeout_s: float) -> None:
-        item = self._stream.receive(timeout_s)
+        item = self._stream.receive(timeout_s, (self._reports,))
         match item:
             case VolumeItem(epoch, seq, volume):
                 self._take_volume(volume, (epoch, seq))
@@ -144,6 +145,8 @@ class Loop:
                 self._fault("source lost", f"no word from {source}", "waiting, display holds")
             case PeerBack(source):
                 self._fault("source back", f"{source} speaks again", "stream resumed")
+            case SourceRefused(source, reason):
+                self._fault("source refused", f"{source}: {reason}", "ignored")
             case None:
                 pass
 

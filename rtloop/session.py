@@ -198,11 +198,22 @@ class Child:
 
 
 class Supervisor:
-    """Starts the children of one run and keeps them alive until the engine says it is over."""
+    """Starts the children of one run and keeps them alive until the engine says it is over.
 
-    def __init__(self, engine: Child, others: list[Child]) -> None:
+    Parameters
+    ----------
+    engine : Child
+        Its exit status is the run's.
+    others : list of Child
+        Gateway, display, console.
+    notice : Path
+        JSON file that tells the process id of each child while the run lasts.
+    """
+
+    def __init__(self, engine: Child, others: list[Child], notice: Path) -> None:
         self._engine = engine
         self._others = others
+        self._notice = notice
         self._stopping = False
 
     def request_stop(self) -> None:
@@ -214,12 +225,14 @@ class Supervisor:
             self._engine.start()
             for child in self._others:
                 child.start()
+            self._tell()
             while (status := self._tick()) is None:
                 time.sleep(TICK_S)
         finally:
             for child in reversed(self._others):
                 child.stop()
             self._engine.stop()
+            self._notice.unlink(missing_ok=True)
         return status
 
     def _tick(self) -> int | None:
@@ -248,7 +261,13 @@ class Supervisor:
         child.n_restarts += 1
         print(f"fcnef: {child.name} died (exit status {status}), restarted", file=sys.stderr)
         child.start()
+        self._tell()
         return True
+
+    def _tell(self) -> None:
+        children = [self._engine, *self._others]
+        ids = {child.name: child.process.pid for child in children if child.process is not None}
+        self._notice.write_text(json.dumps(ids) + "\n", encoding="utf-8")
 
 
 def run_session(path: Path, run: str | None = None) -> int:
@@ -262,7 +281,11 @@ def run_session(path: Path, run: str | None = None) -> int:
     session = SessionConfig.load(path)
     entry = next_run(session, run)
     preflight(session, entry)
-    supervisor = Supervisor(_engine_child(path, entry), _other_children(session, entry))
+    supervisor = Supervisor(
+        _engine_child(path, entry),
+        _other_children(session, entry),
+        session.record_path(entry).with_suffix(".processes.json"),
+    )
 
     def stop(number: int, frame: FrameType | None) -> None:
         supervisor.request_stop()
@@ -292,18 +315,22 @@ def _other_children(session: SessionConfig, entry: RunEntry) -> list[Child]:
 
 def _gateway_child(session: SessionConfig) -> Child:
     source = session.source
-    spool = session.resolve(source.spool or f"{session.records}/spool")
-    settings = {
-        "source": str(session.resolve(source.watch or "."))
+    entrance = (
+        {"watch": str(session.resolve(source.watch or "."))}
         if source.kind == "folder"
-        else source.listen,
-        "endpoint": session.network.volumes,
-        "spool": str(spool),
+        else {"listen": source.listen, "allowed_callers": list(source.allowed_callers)}
+    )
+    settings = {
+        **entrance,
+        "engine": session.network.volumes,
         "scanner": source.scanner and str(session.resolve(source.scanner)),
-        "allowed_callers": list(source.allowed_callers),
+        "spool": str(session.resolve(source.spool or f"{session.records}/spool")),
+        "secret": str(session.resolve(source.secret or f"{session.records}/attempts.secret")),
         "keys": session.network.keys and str(session.resolve(session.network.keys)),
     }
-    return Child("gateway", [sys.executable, "-m", "rtloop.gateway", json.dumps(settings)])
+    path = session.resolve(session.records) / "gateway.json"
+    path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    return Child("gateway", [sys.executable, "-m", "rtloop.gateway", str(path)])
 
 
 def _display_child(session: SessionConfig) -> Child:

@@ -64,11 +64,11 @@ class SliceAligner:
 
     def __init__(self, offsets_s: ArrayLike, tr_s: float) -> None:
         offsets = np.asarray(offsets_s, dtype=np.float64)
-        delays = (offsets - offsets.min(initial=math.inf)) / tr_s
-        if not (tr_s > 0 and np.isfinite(delays).all() and delays.max(initial=0.0) < 1.0):
+        delays = (offsets - offsets.min()) / tr_s
+        if not (tr_s > 0 and np.isfinite(delays).all() and delays.max() < 1.0):
             raise ConfigError(
                 f"expected slice offsets that span less than the TR of {tr_s:g} s, found "
-                f"{np.ptp(offsets) if len(offsets) else math.nan:g} s: check slice times and TR"
+                f"{np.ptp(offsets):g} s: check slice times and TR"
             )
         self.delays: Float64 = delays
         """Delay of each ROI in volumes, shape (n_rois,)."""

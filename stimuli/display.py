@@ -22,8 +22,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
 
-from rtloop.errors import ConfigError, DisplayError, FcnefError
-from rtloop.link import Listener, Reporter, load_keys
+from rtloop.errors import ConfigError, DisplayError, FcnefError, WireError
+from rtloop.link import Listener, Reporter
 from rtloop.wire import Command, Feedback, Scene
 from stimuli.capture import Capture
 from stimuli.scenes import Look, Picture, Scenes
@@ -43,7 +43,7 @@ PARENT_CHECK_S = 0.5
 class DisplayConfig(BaseModel):
     """Everything the display is told when it starts; unknown entries are errors.
 
-    `keys` is the folder or file of CURVE keys for `rtloop.link.load_keys`, None on loopback.
+    `keys` is the file of this program's CURVE keys, None on loopback.
     `software_paced` keeps the frame rate by the clock where flips do not wait for a screen (Xvfb);
     it is found by itself, too, and always told in the record. `keyboard` is PsychoPy's backend:
     "ptb" hears every keyboard of the machine and times presses best, "event" hears the window
@@ -134,13 +134,13 @@ class Display:
         if self._triggers is not None:
             undo.callback(self._triggers.close)
         self._absence = AbsenceWatch(_source(self._triggers), config.trigger.absent_after_s)
-        keys = None if config.keys is None else load_keys(config.keys)
         self._listener = undo.enter_context(
-            contextlib.closing(Listener(config.feedback, newest_only=True, keys=keys))
+            contextlib.closing(Listener(config.feedback, newest_only=True, keys=config.keys))
         )
         self._reporter = undo.enter_context(
-            contextlib.closing(Reporter(config.reports, keys=keys))
+            contextlib.closing(Reporter(config.reports, keys=config.keys))
         )
+        self._trouble = ""
         self._capture = undo.enter_context(
             contextlib.closing(
                 Capture(config.capture_folder, config.capture_scenes, config.capture_max)
@@ -169,12 +169,20 @@ class Display:
             left_s = self._frames.latch_s() - time.monotonic()
             if self._keyboard.backend == "event":
                 left_s = min(left_s, KEY_POLL_S)
-            message = self._listener.receive(max(0.0, left_s))
-            if isinstance(message, Feedback):
-                self._screenplay.take(message, time.time())
+            self._receive(max(0.0, left_s))
             self._hear_keys()
             if self._ending or time.monotonic() >= self._frames.latch_s():
                 return
+
+    def _receive(self, timeout_s: float) -> None:
+        try:
+            message = self._listener.receive(timeout_s)
+        except WireError as error:
+            # Another release talks to us: what cannot be read is not shown, the screen goes on.
+            self._complain(str(error))
+            return
+        if isinstance(message, Feedback):
+            self._screenplay.take(message, time.time())
 
     def _hear_keys(self) -> None:
         for press in self._keyboard.take(self._config.stop_keys):
@@ -217,6 +225,7 @@ class Display:
             if self._triggers.fault:
                 self._note(self._triggers.fault)
                 self._triggers.fault = None
+        self._complain(self._listener.trouble or self._reporter.trouble)
         if step_s := self._frames.take_clock_step_s():
             self._note(f"display: host clock was set by {step_s:+.3f} s")
         if self._config.exit_with_parent and now_s - self._parent_checked_s > PARENT_CHECK_S:
@@ -225,7 +234,15 @@ class Display:
             self._ending |= os.getppid() != self._parent
 
     def _note(self, text: str) -> None:
-        self._reporter.send(Command("note", "supervisor", text, time.time()))
+        self._reporter.send(Command("note", "supervisor", text[:MAX_NOTE], time.time()))
+
+    def _complain(self, trouble: str) -> None:
+        """Say once what is wrong with the connection: on the terminal, too, for a note may not
+        get through."""
+        if trouble and trouble != self._trouble:
+            print(f"display: {trouble}", file=sys.stderr, flush=True)
+            self._note(f"display: {trouble}")
+        self._trouble = trouble or self._trouble
 
     def _opening(self) -> str:
         width, height = self._window.size

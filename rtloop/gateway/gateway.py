@@ -84,18 +84,140 @@ class Gateway:
         watch = FolderWatch(self._folder, self._inbox.put, self._config.rescan_s)
         entrance = self._entrance()
         try:
+            watch.start()
             if entrance is not None:
                 entrance.start()
-            watch.start()
-            if self._meet_engine(stop):
-                intake = self._intake()
-                while not stop.is_set():
-                    self._turn(intake, watch)
+            self._meet_engine(stop)
+            intake = self._intake()
+            while not stop.is_set():
+                self._turn(intake, watch)
         finally:
             if entrance is not None:
                 entrance.close()
             watch.close()
-            self._link.drain(LAST_WORDS_S)
-            self._link.close()
-            self._drop(self._ledger.settled(self._link.unacknowledged))
+            self._end_stream()
             self._inbox.close()
+
+    def _watched_folder(self) -> str:
+        if self._spool is not None:
+            return os.path.abspath(self._spool.folder)
+        folder = os.path.abspath(self._config.watch or "")
+        if not os.path.isdir(folder):
+            raise ConfigError(
+                f"watch {folder}: expected the folder the scanner exports into, found none; "
+                "mount or make it first"
+            )
+        return folder
+
+    def _entrance(self) -> StorageService | None:
+        if self._spool is None:
+            return None
+        address, callers = self._config.address, self._config.allowed_callers
+        if not address.loopback:
+            self._say(
+                f"{self._config.listen} can be reached by other machines, and DICOM neither "
+                f"encrypts nor authenticates: stores are taken from whoever says {callers}"
+            )
+        return StorageService(
+            address, self._spool, self._config.ae_title, callers, self._inbox.put
+        )
+
+    def _meet_engine(self, stop: threading.Event) -> None:
+        """Wait for the engine's welcome: it tells what the record holds already."""
+        self._say(f"{self._folder} is watched; waiting for the engine at {self._config.engine}")
+        while not self._link.connected and not stop.is_set():
+            self._sleep(LONGEST_SLEEP_S)
+        if self._link.connected:
+            self._say("the engine is there")
+
+    def _intake(self) -> Intake:
+        on_record = self._link.committed
+        self._publisher.resume(on_record)
+        # What lies in a spool was promised to the scanner: all of it is sent.
+        backlog = None if self._spool is not None else Backlog(set(on_record))
+        return Intake(self._assembler, self._publisher, backlog, self._config.unfinished_wait_s)
+
+    def _turn(self, intake: Intake, watch: FolderWatch) -> None:
+        """Take in what was found, read at most one file, serve the stream."""
+        now_s = time.monotonic()
+        for found in self._inbox.take():
+            if isinstance(found, str):
+                self._tell_trouble(found)
+            else:
+                intake.arrived(found, now_s)
+        if watch.trouble != self._trouble:
+            self._trouble = watch.trouble
+            if self._trouble:
+                self._tell_trouble(f"the watched folder cannot be listed: {self._trouble}")
+        room = self._link.unacknowledged < MOST_UNACKNOWLEDGED
+        worked = room and intake.work(now_s)
+        intake.tick(now_s)
+        due_s = intake.due_s() if room else None
+        pause_s = LONGEST_SLEEP_S if due_s is None else due_s - now_s
+        self._sleep(0.0 if worked else min(max(pause_s, 0.0), LONGEST_SLEEP_S))
+        self._drop(self._ledger.settled(self._link.unacknowledged))
+
+    def _tell_trouble(self, reason: str) -> None:
+        self._say(reason)
+        self._publisher.refuse(None, None, reason, ())
+
+    def _sleep(self, timeout_s: float) -> None:
+        """Serve the stream until it is served, something was found, or the time is over."""
+        self._link.poll(timeout_s, self._inbox)
+
+    def _send(self, item: Volume | Note, files: tuple[str, ...]) -> None:
+        self._link.send(item)
+        self._ledger.sent(files)
+
+    def _drop(self, files: Iterable[str]) -> None:
+        """Files are needed no more: those of the spool are removed, others are not ours."""
+        if self._spool is not None:
+            self._spool.discard(files)
+
+    def _end_stream(self) -> None:
+        self._link.drain(LAST_WORDS_S)
+        self._drop(self._ledger.settled(self._link.unacknowledged))
+        self._link.close()
+
+
+def main(config: GatewayConfig) -> int:
+    """Run a gateway as a process of its own until SIGTERM, SIGINT or its parent's end.
+
+    Parameters
+    ----------
+    config : GatewayConfig
+        What it is told.
+
+    Returns
+    -------
+    int
+        Exit status, 0.
+    """
+    gateway = Gateway(config)
+    stop = threading.Event()
+
+    def end(_signal: int, _frame: FrameType | None) -> None:
+        stop.set()
+        gateway.wake()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    parent = os.getppid() if config.parent_pid is None else config.parent_pid
+    guard = threading.Thread(
+        target=_follow, args=(parent, stop, gateway), name="parent-guard", daemon=True
+    )
+    if parent:
+        guard.start()
+    gateway.run(stop)
+    return 0
+
+
+def _follow(parent: int, stop: threading.Event, gateway: Gateway) -> None:
+    """End the gateway with the process that started it.
+
+    Polled, because Linux's death signal is tied to the thread that forked, which may end first.
+    """
+    while not stop.wait(LONGEST_SLEEP_S):
+        if os.getppid() != parent:
+            stop.set()
+            gateway.wake()

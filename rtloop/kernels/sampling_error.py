@@ -1,13 +1,13 @@
 """What a correlation over a short window is worth: lagged covariances and the errors they imply.
 
-For stationary Gaussian signals with lagged covariances G[τ, a, b] = cov(x_a(t), x_b(t - τ)), two
-weighted sample covariances c_ab and c_cd of one window covary as (Isserlis)
-Σ_tq w_t w_q (Γ_ac Γ_bd + Γ_ad Γ_bc)(t - q) / s² - M_ac M_bd - M_ad M_bc, s = Σ w, with M the
-covariances of the window means, which are subtracted (to terms of the order of a correlation
-time over the window, squared). Gaps and weights enter by `overlap`, W(τ) = Σ w_t w_(t-τ). From
-there to Fisher z by the delta method. For white signals these are the formulas of Pearson and
-Filon (1898), with autocorrelation those of Bartlett (1946) and Afyouni et al. (2019,
-doi:10.1016/j.neuroimage.2019.05.011).
+For stationary Gaussian signals with lagged covariances Γ_ab(τ), taken as alike in both directions
+of time, two weighted sample covariances c_ab and c_cd of one window covary as (Isserlis)
+Σ_tq w_t w_q (Γ_ac Γ_bd + Γ_ad Γ_bc)(t - q) / s² - M_ac M_bd - M_ad M_bc, s = Σ w, M being the
+covariances of the window's means, which are subtracted (true to terms of the order of a
+correlation time over the window, squared). Gaps and weights enter by `overlap`, W(τ) =
+Σ w_t w_(t-τ). The delta method leads on to Fisher z. For white signals these are the formulas of
+Pearson and Filon (1898, doi:10.1098/rsta.1898.0007), with autocorrelation those of Bartlett
+(1946) and of Afyouni et al. (2019, doi:10.1016/j.neuroimage.2019.05.011).
 """
 
 from __future__ import annotations
@@ -16,77 +16,9 @@ import math
 
 from numba import njit
 
-__all__ = [
-    "accumulate",
-    "circuit_variance",
-    "concentration",
-    "edge_errors",
-    "lagged_covariances",
-    "mean_covariances",
-    "overlaps",
-]
+__all__ = ["circuit_variance", "concentration", "edge_errors", "mean_covariances", "overlaps"]
 
 FASTMATH = {"contract"}
-
-
-@njit(
-    "void(float64[::1], float64, int64, float64[:, ::1], float64[::1], float64[::1],"
-    " float64[:, ::1], float64[:, ::1], float64[:, :, ::1])",
-    cache=True,
-    nogil=True,
-    error_model="numpy",
-    fastmath=FASTMATH,
-)
-def accumulate(
-    sample, weight, slot, history, history_weights, counts, leading, lagging, products
-):  # fmt: skip
-    """Put a sample into the history and add its products with itself and all earlier ones there.
-
-    `history` is a ring of n_lags + 1 samples. Per lag τ and weight v = w_t w_(t-τ): `counts` is
-    Σ v, `leading` Σ v x(t), `lagging` Σ v x(t-τ), `products` Σ v x_a(t) x_b(t-τ).
-    """
-    n_rois = sample.size
-    n_slots = history_weights.size
-    history_weights[slot] = weight
-    row = history[slot]
-    for a in range(n_rois):
-        row[a] = sample[a]
-    if weight == 0.0:
-        return
-    for lag in range(n_slots):
-        earlier = (slot - lag + n_slots) % n_slots
-        both = weight * history_weights[earlier]
-        if both == 0.0:
-            continue
-        past = history[earlier]
-        counts[lag] += both
-        for a in range(n_rois):
-            leading[lag, a] += both * sample[a]
-            lagging[lag, a] += both * past[a]
-            weighted = both * sample[a]
-            target = products[lag, a]
-            for b in range(n_rois):
-                target[b] += weighted * past[b]
-
-
-@njit(
-    "void(float64[::1], float64[:, ::1], float64[:, ::1], float64[:, :, ::1], float64[::1],"
-    " float64[:, :, ::1])",
-    cache=True,
-    nogil=True,
-    error_model="numpy",
-    fastmath=FASTMATH,
-)
-def lagged_covariances(counts, leading, lagging, products, taper, out):
-    """Lagged covariances from the sums of `accumulate`; NaN for a lag that never occurred."""
-    n_rois = leading.shape[1]
-    for lag in range(counts.size):
-        count = counts[lag]
-        for a in range(n_rois):
-            mean = leading[lag, a] / count
-            for b in range(n_rois):
-                covariance = products[lag, a, b] / count - mean * (lagging[lag, b] / count)
-                out[lag, a, b] = taper[lag] * covariance
 
 
 @njit(
@@ -119,8 +51,7 @@ def mean_covariances(covariances, overlap, total, out):
         for b in range(n_rois):
             product = overlap[0] * covariances[0, a, b]
             for lag in range(1, overlap.size):
-                both = covariances[lag, a, b] + covariances[lag, b, a]
-                product += overlap[lag] * both
+                product += 2.0 * overlap[lag] * covariances[lag, a, b]
             out[a, b] = product / (total * total)
 
 
@@ -135,9 +66,7 @@ def _product(covariances, overlap, a, b, c, d):
     """Σ_tq w_t w_q Γ_ab(t - q) Γ_cd(t - q)."""
     total = overlap[0] * covariances[0, a, b] * covariances[0, c, d]
     for lag in range(1, overlap.size):
-        later = covariances[lag, a, b] * covariances[lag, c, d]
-        earlier = covariances[lag, b, a] * covariances[lag, d, c]
-        total += overlap[lag] * (later + earlier)
+        total += 2.0 * overlap[lag] * covariances[lag, a, b] * covariances[lag, c, d]
     return total
 
 
@@ -194,64 +123,51 @@ def edge_errors(covariances, overlap, total, means, edges, expected, variance, b
 
 
 @njit(
-    "void(float64[:, ::1], float64[:, ::1], boolean, float64[:, ::1])",
+    "float64(float64[:, ::1], float64[:, ::1], float64[:, ::1])",
     cache=True,
     nogil=True,
     error_model="numpy",
     fastmath=FASTMATH,
 )
-def _multiply(loadings, matrix, transposed, out):
-    """loadings · matrix or loadings · matrix'; most loadings are 0 (ROIs that share no edge)."""
-    n = out.shape[0]
+def _trace_of_square(loadings, covariance, product):
+    """tr(Q Γ Q Γ); most loadings are 0 (ROIs that share no edge). `product` is scratch."""
+    n = product.shape[0]
     for a in range(n):
-        row = out[a]
-        for c in range(n):
-            row[c] = 0.0
+        row = product[a]
+        row[:] = 0.0
         for b in range(n):
             loading = loadings[a, b]
             if loading == 0.0:
                 continue
+            values = covariance[b]
             for c in range(n):
-                row[c] += loading * (matrix[c, b] if transposed else matrix[b, c])
-
-
-@njit(
-    "float64(float64[:, ::1], float64[:, ::1])",
-    cache=True,
-    nogil=True,
-    error_model="numpy",
-    fastmath=FASTMATH,
-)
-def _trace(left, right):
-    """tr(left · right)."""
+                row[c] += loading * values[c]
     total = 0.0
-    for a in range(left.shape[0]):
-        for b in range(left.shape[0]):
-            total += left[a, b] * right[b, a]
+    for a in range(n):
+        for b in range(n):
+            total += product[a, b] * product[b, a]
     return total
 
 
 @njit(
     "float64(float64[:, :, ::1], float64[::1], float64, float64[:, ::1], float64[:, ::1],"
-    " float64[:, ::1], float64[:, ::1])",
+    " float64[:, ::1])",
     cache=True,
     nogil=True,
     error_model="numpy",
     fastmath=FASTMATH,
 )
-def circuit_variance(covariances, overlap, total, means, loadings, left, right):
+def circuit_variance(covariances, overlap, total, means, loadings, product):
     """First-order variance of Σ_ab Q_ab c_ab, Q = `loadings` symmetric: all edges at once.
 
-    2 Σ_tq w_t w_q tr(Q Γ(t-q) Q Γ(t-q)') / s² - 2 tr(Q M Q M). `left`, `right` are scratch.
+    2 Σ_tq w_t w_q tr(Q Γ Q Γ)(t-q) / s² - 2 tr(Q M Q M). `product` (n_rois, n_rois) is scratch.
     """
-    products = 0.0
+    variance = 0.0
     for lag in range(overlap.size):
-        _multiply(loadings, covariances[lag], False, left)
-        _multiply(loadings, covariances[lag], True, right)
         sides = 1.0 if lag == 0 else 2.0
-        products += sides * overlap[lag] * _trace(left, right)
-    _multiply(loadings, means, False, left)
-    return 2.0 * (products / (total * total) - _trace(left, left))
+        share = sides * overlap[lag] / (total * total)
+        variance += share * _trace_of_square(loadings, covariances[lag], product)
+    return 2.0 * (variance - _trace_of_square(loadings, means, product))
 
 
 @njit(

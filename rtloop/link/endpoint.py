@@ -21,12 +21,15 @@ from zmq.utils import z85
 from zmq.utils.monitor import recv_monitor_message
 
 from rtloop.errors import LinkError
-from rtloop.link.keys import Keys, public_key
+from rtloop.link.keys import Keys, load_keys, public_key
 
-__all__ = ["Allowed", "Bound", "Connected", "Wakeable", "is_local", "wait"]
+__all__ = ["Allowed", "Bound", "Connected", "Options", "Wakeable", "has_input", "is_local", "wait"]
 
 Allowed = Iterable[bytes | str | Path]
 """Public keys of clients, in Z85 or as paths of .pub files."""
+
+Options = Mapping[int, int | bytes]
+"""ZeroMQ socket options."""
 
 ZAP_ENDPOINT = "inproc://zeromq.zap.01"
 ZAP_DOMAIN = b"fcnef"
@@ -41,10 +44,10 @@ RETRY_S = 1.0
 
 _TCP = re.compile(r"tcp://(\[[0-9A-Fa-f:.%\w]+\]|[^\[\]:/;]+):(\d{1,5}|\*)")
 _LOCAL = re.compile(r"(ipc|inproc)://.+")
-_FAILED = {
+_FAILED: dict[int, str] = {
     zmq.EVENT_HANDSHAKE_FAILED_AUTH: "the other side does not know our key",
     zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "one side uses keys and the other does not",
-    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: "no agreement on keys (is the engine's key the right one?)",
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: "no agreement on keys (is it this engine's key?)",
 }
 _ADVICE = {
     errno.EADDRINUSE: "the port is in use; stop what uses it or choose another",
@@ -74,7 +77,7 @@ def is_local(endpoint: str) -> bool:
     match = _TCP.fullmatch(endpoint)
     if match is None or (match[2] != "*" and int(match[2]) > 65535):
         raise LinkError(
-            f"endpoint {endpoint}: expected tcp://HOST:PORT, ipc://PATH or inproc://NAME; correct it"
+            f"endpoint {endpoint}: expected tcp://HOST:PORT, ipc://PATH or inproc://NAME"
         )
     host = match[1].strip("[]")
     if host == "localhost":
@@ -83,6 +86,11 @@ def is_local(endpoint: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def has_input(socket: zmq.Socket[bytes]) -> bool:
+    """Whether a message can be received at once."""
+    return bool(int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
 
 
 def wait(
@@ -105,8 +113,8 @@ class Bound:
         ZeroMQ socket type.
     endpoint : str
         Where to bind; port `*` takes a free one.
-    keys : Keys or None
-        This side's pair; None only on this machine.
+    keys : Keys, Path, str or None
+        This side's pair or its file; None only on this machine.
     allow : iterable of bytes, str or Path, or None
         Clients' public keys. The own one is always among them: children share the engine's file.
     options : mapping of int to int
@@ -119,12 +127,12 @@ class Bound:
         self,
         kind: int,
         endpoint: str,
-        keys: Keys | None,
+        keys: Keys | Path | str | None,
         allow: Allowed | None,
-        options: Mapping[int, int],
+        options: Options,
         context: zmq.Context[zmq.Socket[bytes]] | None = None,
     ) -> None:
-        _require_keys(endpoint, keys)
+        keys = _given_keys(endpoint, keys)
         if keys is not None and context is not None:
             raise LinkError(f"bind {endpoint}: expected a context of its own with keys; give none")
         self._owner = context is None
@@ -140,7 +148,7 @@ class Bound:
             self.socket.bind(endpoint)
         except zmq.ZMQError as error:
             self.close()
-            reason = _ADVICE.get(error.errno, f"{error.strerror}; correct it")
+            reason = _ADVICE.get(error.errno or 0, f"{error.strerror}; correct it")
             raise LinkError(f"bind {endpoint}: {reason}") from error
         except BaseException:
             self.close()
@@ -173,10 +181,11 @@ class Connected:
         ZeroMQ socket type.
     endpoint : str
         Where the other side is bound.
-    keys : Keys or None
-        This side's pair; None only on this machine.
+    keys : Keys, Path, str or None
+        This side's pair or its file; None only on this machine.
     server_key : bytes, str, Path or None
-        The bound side's public key; None if both sides use the same key file.
+        The bound side's public key; None for the one named in `keys`, or, if it names none, the
+        own one: programs of one machine share the engine's file.
     options : mapping of int to int or bytes
         Further socket options, set before connecting.
     context : zmq.Context or None
@@ -192,12 +201,12 @@ class Connected:
         self,
         kind: int,
         endpoint: str,
-        keys: Keys | None,
+        keys: Keys | Path | str | None,
         server_key: bytes | str | Path | None,
-        options: Mapping[int, int | bytes],
+        options: Options,
         context: zmq.Context[zmq.Socket[bytes]] | None = None,
     ) -> None:
-        _require_keys(endpoint, keys)
+        keys = _given_keys(endpoint, keys)
         self.endpoint = endpoint
         self.trouble = ""
         self._retry_s = math.inf
@@ -210,7 +219,7 @@ class Connected:
             if keys is not None:
                 self.socket.curve_publickey, self.socket.curve_secretkey = keys.public, keys.secret
                 self.socket.curve_serverkey = (
-                    keys.public if server_key is None else public_key(server_key)
+                    keys.engine or keys.public if server_key is None else public_key(server_key)
                 )
             self._monitor = self.socket.get_monitor_socket(
                 zmq.EVENT_HANDSHAKE_SUCCEEDED | sum(_FAILED)
@@ -233,8 +242,8 @@ class Connected:
         """Take note of the connection's fate; True if one was just made."""
         assert self._monitor is not None
         made = False
-        while self._monitor.getsockopt(zmq.EVENTS) & zmq.POLLIN:
-            event = recv_monitor_message(self._monitor, zmq.NOBLOCK)["event"]
+        while has_input(self._monitor):
+            event = int(recv_monitor_message(self._monitor, zmq.NOBLOCK)["event"])
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 made, self.trouble = True, ""
             else:
@@ -245,6 +254,10 @@ class Connected:
             self.socket.disconnect(self.endpoint)
             self.socket.connect(self.endpoint)
         return made
+
+    def due_s(self) -> float:
+        """When `attend` has to be called again, whatever arrives."""
+        return self._retry_s
 
     def close(self, linger_s: float) -> None:
         """Disconnect; what is not sent within `linger_s` is dropped."""
@@ -284,17 +297,16 @@ class _Gate(threading.Thread):
         return [version, number, b"400", b"key is not on the allow-list", b"", b""]
 
 
-def _require_keys(endpoint: str, keys: Keys | None) -> None:
+def _given_keys(endpoint: str, keys: Keys | Path | str | None) -> Keys | None:
     if keys is None and not is_local(endpoint):
         raise LinkError(
             f"endpoint {endpoint}: expected keys beyond this machine, found none; "
             "make them with `fcnef keys` or use 127.0.0.1"
         )
+    return load_keys(keys) if isinstance(keys, Path | str) else keys
 
 
-def _set_options(
-    socket: zmq.Socket[bytes], endpoint: str, options: Mapping[int, int | bytes]
-) -> None:
+def _set_options(socket: zmq.Socket[bytes], endpoint: str, options: Options) -> None:
     socket.linger = 0
     socket.setsockopt(zmq.HEARTBEAT_IVL, PING_MS)
     socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, PONG_MS)

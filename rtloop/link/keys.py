@@ -28,14 +28,31 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """A CURVE key pair; both keys in Z85, 40 characters."""
+    """A CURVE key pair in Z85, 40 characters each.
+
+    `engine` is the public key of the engine that the holder connects to; None for the engine
+    itself, and for programs on its machine that use its own file.
+    """
 
     public: bytes
     secret: bytes = field(repr=False)
+    engine: bytes | None = None
 
 
-def create_keys(name: str, folder: Path | str) -> tuple[Path, Path]:
+def create_keys(
+    name: str, folder: Path | str, engine: bytes | str | Path | None = None
+) -> tuple[Path, Path]:
     """Make a new key pair and write it to NAME.key (mode 0600) and NAME.pub.
+
+    Parameters
+    ----------
+    name : str
+        Letters, digits, - and _, at most 64.
+    folder : Path or str
+        An existing folder.
+    engine : bytes, str, Path or None
+        Public key (or .pub file) of the engine that the holder will connect to; None for the
+        engine's own pair.
 
     Returns
     -------
@@ -55,14 +72,13 @@ def create_keys(name: str, folder: Path | str) -> tuple[Path, Path]:
     if public_path.exists():
         raise KeyFileError(f"{public_path}: expected no such file, found one; nothing was changed")
     public, secret = zmq.curve_keypair()
-    about = "# fcnef CURVE key pair. SECRET: stays on this machine, readable by its owner alone.\n"
-    _write(
-        secret_path,
-        f"{about}public = '{public.decode()}'\nsecret = '{secret.decode()}'\n",
-        mode=0o600,
-    )
-    about = "# fcnef CURVE public key: give it to the other side, by a way you trust.\n"
-    _write(public_path, f"{about}public = '{public.decode()}'\n", mode=0o644)
+    pair = {"public": public, "secret": secret}
+    if engine is not None:
+        pair["engine"] = public_key(engine)
+    about = "fcnef CURVE key pair. SECRET: stays on this machine, readable by its owner alone."
+    _write(secret_path, about, pair, mode=0o600)
+    about = "fcnef CURVE public key: give it to the other side, by a way you trust."
+    _write(public_path, about, {"public": public}, mode=0o644)
     return secret_path, public_path
 
 
@@ -89,7 +105,8 @@ def load_keys(path: Path | str) -> Keys:
     public, secret = _key(path, entries, "public"), _key(path, entries, "secret")
     if zmq.curve_public(secret) != public:
         raise KeyFileError(f"{path}: its public and secret key are no pair; make new keys")
-    return Keys(public, secret)
+    engine = _key(path, entries, "engine") if "engine" in entries else None
+    return Keys(public, secret, engine)
 
 
 def load_public(path: Path | str) -> bytes:
@@ -121,7 +138,7 @@ def public_key(entry: bytes | str | Path) -> bytes:
     return text.encode() if _is_key(text) else load_public(text)
 
 
-def _write(path: Path, text: str, mode: int) -> None:
+def _write(path: Path, about: str, keys: dict[str, bytes], mode: int) -> None:
     try:
         # Created with its mode: a secret is never readable by others, not even for a moment.
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
@@ -134,7 +151,9 @@ def _write(path: Path, text: str, mode: int) -> None:
             f"{path}: expected a place to write keys, found: {error.strerror}; name another folder"
         ) from error
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(text)
+        # Z85 has no quote and no backslash, so that a literal string holds any key.
+        lines = [f"{name} = '{key.decode()}'\n" for name, key in keys.items()]
+        file.write(f"# {about}\n{''.join(lines)}")
 
 
 def _entries(path: Path | str, body: bytes) -> dict[str, Any]:

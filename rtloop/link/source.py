@@ -81,15 +81,15 @@ class SourceState:
         """How many items were sent and are not committed."""
         return max(0, self._next - 1 - self.acknowledged)
 
-    def append(self, content: Volume | Note) -> Item:
-        """Give `content` its place in the stream; `tick` sends it in its turn."""
-        item: Item
+    def preview(self, content: Volume | Note) -> Item:
+        """`content` with the place it would get, to find out whether it can be sent at all."""
         if isinstance(content, Volume):
-            item = VolumeItem(self.epoch, self.next_seq, content)
-        else:
-            item = NoteItem(self.epoch, self.next_seq, content)
+            return VolumeItem(self.epoch, self.next_seq, content)
+        return NoteItem(self.epoch, self.next_seq, content)
+
+    def append(self, item: Item) -> None:
+        """Take up an item just made by `preview`; `tick` sends it in its turn."""
         self._items.append(item)
-        return item
 
     def link_up(self) -> None:
         """A connection was made: whatever was under way on the last one is gone."""

@@ -9,21 +9,30 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import zmq
 
-from rtloop.errors import LinkError, WireError
-from rtloop.link.endpoint import Allowed, Bound, Connected, Wakeable, wait
+from rtloop.errors import WireError
+from rtloop.link.endpoint import Allowed, Bound, Connected, Options, Wakeable, has_input, wait
 from rtloop.link.keys import Keys
 from rtloop.link.protocol import CREDIT, PeerBack, PeerLost
 from rtloop.link.sink import Event, SinkState
 from rtloop.link.source import SourceState
 from rtloop.volume import Volume
-from rtloop.wire import MAX_PAYLOAD_BYTES, Message, Note, decode, encode
+from rtloop.wire import (
+    MAX_HEADER_BYTES,
+    MAX_PAYLOAD_BYTES,
+    Hello,
+    Item,
+    Message,
+    Note,
+    NoteItem,
+    VolumeItem,
+    decode,
+    encode,
+)
 
 __all__ = ["StreamSink", "StreamSource"]
 
@@ -33,8 +42,6 @@ QUEUE = 256
 MAX_FRAMES = 3
 """Frames kept of one message; no sound one has more than two."""
 
-MAX_NAME_BYTES = 64
-
 
 class StreamSink:
     """The engine's end of the stream: items in order, each once, acknowledged after their commit.
@@ -43,8 +50,8 @@ class StreamSink:
     ----------
     bind : str
         Endpoint to bind, fixed so that sources find it again after a restart.
-    keys : Keys or None
-        The engine's key pair; None only on this machine.
+    keys : Keys, Path, str or None
+        The engine's key pair or its file; None only on this machine.
     allow : iterable of bytes, str or Path, or None
         Public keys of the sources, in Z85 or as .pub files.
     acknowledged : callable, str -> int, or None
@@ -67,7 +74,7 @@ class StreamSink:
     def __init__(
         self,
         bind: str,
-        keys: Keys | None = None,
+        keys: Keys | Path | str | None = None,
         allow: Allowed | None = None,
         acknowledged: Callable[[str], int] | None = None,
         committed: Callable[[], dict[str, list[tuple[int, int]]]] | None = None,
@@ -77,8 +84,8 @@ class StreamSink:
         context: zmq.Context[zmq.Socket[bytes]] | None = None,
     ) -> None:
         self._clock = clock
-        self._state = SinkState(acknowledged or (lambda epoch: -1), committed or dict, credit)
-        options = {
+        self._state = SinkState(acknowledged or (lambda _: -1), committed or dict, credit)
+        options: Options = {
             zmq.ROUTER_MANDATORY: 1,
             zmq.ROUTER_HANDOVER: 1,
             zmq.MAXMSGSIZE: MAX_PAYLOAD_BYTES,
@@ -102,9 +109,7 @@ class StreamSink:
         """Whether a source is connected and was heard within the last 3 s."""
         return self._state.connected
 
-    def receive(
-        self, timeout_s: float, wake: Iterable[Wakeable | int] = ()
-    ) -> Event | None:
+    def receive(self, timeout_s: float, wake: Iterable[Wakeable | int] = ()) -> Event | None:
         """The next event, in stream order; None if there is none in time.
 
         Parameters
@@ -145,22 +150,10 @@ class StreamSink:
         """Unbind; the source notices and keeps what is not acknowledged."""
         self._bound.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def _take_in(self) -> None:
-        """Everything that has arrived, before silence is judged: a busy owner is not a lost peer."""
-        while self.socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
-            name, *frames = _parts(self.socket)
-            source, now = name.decode("utf-8", "replace")[:MAX_NAME_BYTES], self._clock()
+        """Take in what has arrived before silence is judged: a busy owner is no lost peer."""
+        for name, *frames in _arrived(self.socket):
+            source, now = bytes(name).decode("utf-8", "replace"), self._clock()
             try:
                 message = decode(frames)
             except WireError as error:
@@ -176,3 +169,192 @@ class StreamSink:
                 # The peer is gone, or does not listen; it will ask again.
                 if error.errno not in (zmq.EHOSTUNREACH, zmq.EAGAIN):
                     raise
+
+
+class StreamSource:
+    """The scanner's end of the stream: numbers what is sent and keeps it until it is committed.
+
+    Parameters
+    ----------
+    endpoint : str
+        Where the engine's `StreamSink` is bound.
+    keys : Keys, Path, str or None
+        This program's key pair or its file; None only on this machine.
+    source : str
+        Name of this source, 1 to 64 characters; the engine talks to one at a time.
+    epoch : str or None
+        Name of this stream; None for a new random one.
+    server_key : bytes, str, Path or None
+        The engine's public key; None if `keys` names it, or both sides use the same key file.
+    clock : callable, () -> float
+        Monotonic seconds.
+    context : zmq.Context or None
+        Only for inproc endpoints.
+
+    Raises
+    ------
+    LinkError
+        If the endpoint is none, or not to be used without keys.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        keys: Keys | Path | str | None = None,
+        source: str = "gateway",
+        epoch: str | None = None,
+        *,
+        server_key: bytes | str | Path | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        context: zmq.Context[zmq.Socket[bytes]] | None = None,
+    ) -> None:
+        encode(Hello(source, epoch or "-"))
+        self._clock = clock
+        self._state = SourceState(source, epoch or secrets.token_hex(8))
+        self._frames: dict[int, tuple[Item, list[bytes | memoryview]]] = {}
+        options: Options = {
+            zmq.ROUTING_ID: source.encode(),
+            # Nothing is queued for a connection that is not there: a new one begins with a hello.
+            zmq.IMMEDIATE: 1,
+            zmq.MAXMSGSIZE: MAX_HEADER_BYTES,
+            zmq.RCVHWM: QUEUE,
+            zmq.SNDHWM: QUEUE,
+        }
+        self._link = Connected(zmq.DEALER, endpoint, keys, server_key, options, context)
+
+    @property
+    def epoch(self) -> str:
+        """Name of this stream."""
+        return self._state.epoch
+
+    @property
+    def acknowledged(self) -> int:
+        """Last `seq` that the engine has committed; -1 for none."""
+        return self._state.acknowledged
+
+    @property
+    def unacknowledged(self) -> int:
+        """How many items are kept here because the engine has not committed them."""
+        return self._state.unacknowledged
+
+    @property
+    def committed(self) -> dict[str, list[tuple[int, int]]]:
+        """Volume indices on the engine's record per attempt, when it last welcomed this source."""
+        return self._state.committed
+
+    @property
+    def connected(self) -> bool:
+        """Whether the engine has welcomed this source and was heard within the last 3 s."""
+        return self._state.connected
+
+    @property
+    def trouble(self) -> str:
+        """Why the engine does not talk to this source, in one line; "" if nothing is known."""
+        return self._state.refused or self._link.trouble
+
+    def send(self, content: Volume | Note) -> int:
+        """Give a volume or note its place in the stream and send it as soon as it may be.
+
+        Never waits. The volume's array is not copied: leave it as it is until it is acknowledged.
+
+        Returns
+        -------
+        int
+            Its `seq`.
+
+        Raises
+        ------
+        WireError
+            If it cannot be sent, ever; it gets no place then. Send a note that says so.
+        """
+        item = self._state.preview(content)
+        self._frames[item.seq] = item, encode(item)
+        self._state.append(item)
+        self._send_out()
+        return item.seq
+
+    def poll(
+        self, timeout_s: float, wake: Iterable[Wakeable | int] = ()
+    ) -> PeerLost | PeerBack | None:
+        """Listen, repeat, keep the connection alive; returns early when there is news.
+
+        Parameters
+        ----------
+        timeout_s : float
+            How long to wait, seconds; 0 to look only.
+        wake : iterable
+            Other endpoints or file descriptors; input at one of them ends the wait.
+
+        Returns
+        -------
+        PeerLost, PeerBack or None
+            Whether the engine was lost or found since the last call. None also when items were
+            acknowledged, or at the end of the wait.
+        """
+        before = self.connected, self.acknowledged
+        deadline_s = self._clock() + timeout_s
+        woken = False
+        while True:
+            self._take_in()
+            self._send_out()
+            if self.connected != before[0]:
+                event = PeerBack if self.connected else PeerLost
+                return event(self._state.source, self.epoch)
+            now = self._clock()
+            if woken or now >= deadline_s or self.acknowledged != before[1]:
+                return None
+            until_s = min(deadline_s, self._state.due_s(), self._link.due_s())
+            woken = wait(self._link.sockets, wake, until_s - now)
+
+    def drain(self, timeout_s: float) -> bool:
+        """Wait until everything sent is committed; False if that is not so in time."""
+        deadline_s = self._clock() + timeout_s
+        while self.unacknowledged and (left_s := deadline_s - self._clock()) > 0:
+            self.poll(left_s)
+        return not self.unacknowledged
+
+    def close(self) -> None:
+        """Disconnect at once; what is not committed is the owner's to keep."""
+        self._link.close(linger_s=0.0)
+
+    def _take_in(self) -> None:
+        if self._link.attend(self._clock()):
+            self._state.link_up()
+        for frames in _arrived(self._link.socket):
+            try:
+                message = decode(frames)
+            except WireError:
+                # Whatever it was, the next message of the engine says where it stands.
+                continue
+            self._state.receive(message, self._clock())
+
+    def _send_out(self) -> None:
+        for message in self._state.tick(self._clock()):
+            try:
+                self._link.socket.send_multipart(self._encoded(message), zmq.NOBLOCK)
+            except zmq.Again:
+                # No connection: the next one begins with a hello, and goes on from there.
+                break
+        for seq in [seq for seq in self._frames if seq <= self.acknowledged]:
+            del self._frames[seq]
+
+    def _encoded(self, message: Message) -> list[bytes | memoryview]:
+        if isinstance(message, VolumeItem | NoteItem):
+            item, frames = self._frames.get(message.seq, (None, []))
+            return frames if item is message else encode(message)
+        return encode(message)
+
+
+def _arrived(socket: zmq.Socket[bytes]) -> Iterator[list[memoryview]]:
+    """Messages that wait at a socket, frame by frame, without a copy; a bounded number."""
+    for _ in range(QUEUE):
+        if not has_input(socket):
+            return
+        frames: list[memoryview] = []
+        more = True
+        while more:
+            frame = socket.recv(zmq.NOBLOCK, copy=False)
+            more = frame.more
+            if len(frames) <= MAX_FRAMES:
+                frames.append(frame.buffer)
+        yield frames

@@ -119,7 +119,7 @@ class Assembler:
     def pending(self) -> list[tuple[str, int, int, int]]:
         """Unfinished volumes as (attempt, index, pieces at hand, pieces wanted), oldest first."""
         waiting = [
-            (*slot, len(parts), next(iter(parts.values())).n_parts)
+            (*slot, len(parts), next(iter(parts.values())).place.n_parts)
             for slot, parts in self._slices.items()
         ]
         return waiting + [(*slot, len(pair), 2) for slot, pair in self._pairs.items()]
@@ -140,18 +140,21 @@ class Assembler:
     def _add_dicom(self, file: DicomFile, received_s: float) -> Outcome:
         form = dicom_form(file)
         attempt: str | None = None
+        index: int | None = None
         try:
             series = form.series(file.elements)
             attempt = self.attempt_of(series.key)
             reason = self._binding.why_not(series)
             if reason is not None:
                 return Skipped(reason, attempt)
-            piece = form.piece(file, series, self._binding)
+            place = form.place(file.elements, self._binding)
+            index = place.index
+            closed = self._closed((attempt, index))
+            return closed or self._add_piece(form.piece(file, series, place), attempt, received_s)
         except NotOfThisRun as error:
             return Skipped(str(error), attempt)
         except Unreadable as error:
-            return Refused(str(error), attempt, form.index(file, self._binding))
-        return self._add_piece(piece, attempt, received_s)
+            return Refused(str(error), attempt, index)
 
     def _add_pair(self, path: Path, received_s: float) -> Outcome:
         key, index = numbered_name(path, PAIR_SUFFIXES, self._binding)
@@ -198,13 +201,10 @@ class Assembler:
         return self._finish(volume)
 
     def _add_piece(self, piece: Piece, attempt: str, received_s: float) -> Outcome:
-        slot = (attempt, piece.index)
-        closed = self._closed(slot)
-        if closed is not None:
-            return closed
+        slot = (attempt, piece.place.index)
         parts = self._slices.setdefault(slot, {})
-        parts[piece.part] = piece
-        if len(parts) < piece.n_parts:
+        parts[piece.place.part] = piece
+        if len(parts) < piece.place.n_parts:
             if len(self._slices) > MAX_PENDING_VOLUMES:
                 self.abandon(*next(iter(self._slices)))
             return Taken(*slot)

@@ -94,14 +94,18 @@ class ScannerConfig(BaseModel):
         try:
             entries = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
-            raise ConfigError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+            raise ConfigError(
+                f"{path}: cannot be read ({error.strerror}); check the path"
+            ) from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path}: expected TOML, found: {error}") from None
         try:
             return cls.model_validate(entries)
         except ValidationError as error:
             wrong = "; ".join(_one_entry(entry) for entry in error.errors())
-            raise ConfigError(f"{path}: {wrong} (configs/scanner.toml explains each entry)") from None
+            raise ConfigError(
+                f"{path}: {wrong} (configs/scanner.toml explains each entry)"
+            ) from None
 
     @field_validator("index_tag")
     @classmethod
@@ -123,9 +127,7 @@ class ScannerConfig(BaseModel):
     def why_not(self, series: Series) -> str | None:
         """Why a series is not of this run, without any of the header's text; None if it is."""
         return (
-            self._why_not_type(series)
-            or self._why_not_name(series)
-            or self._why_not_kind(series)
+            self._why_not_type(series) or self._why_not_name(series) or self._why_not_kind(series)
         )
 
     def _why_not_type(self, series: Series) -> str | None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 from rtloop.readers import ge, philips, siemens
 from rtloop.readers.binding import ScannerConfig
 from rtloop.readers.dicom import DicomFile, Elements
 from rtloop.readers.outcome import NotOfThisRun, NotYetWhole
-from rtloop.readers.piece import Piece, Series
+from rtloop.readers.piece import Piece, Place, Series
 from rtloop.readers.series import classic_series
 
 __all__ = ["DicomForm", "dicom_form"]
@@ -21,10 +20,17 @@ _ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4.1"
 
 @dataclass(frozen=True, slots=True)
 class DicomForm:
-    """How to read one form: `series` its facts, `piece` what one file holds."""
+    """How to read one form: a file's series, its place in it, and the piece it holds."""
 
     series: Callable[[Elements], Series]
-    piece: Callable[[DicomFile, Series, ScannerConfig], Piece]
+    place: Callable[[Elements, ScannerConfig], Place]
+    piece: Callable[[DicomFile, Series, Place], Piece]
+
+
+_MOSAIC = DicomForm(siemens.mosaic_series, siemens.mosaic_place, siemens.mosaic_piece)
+_ENHANCED = DicomForm(siemens.enhanced_series, siemens.enhanced_place, siemens.enhanced_piece)
+_GE = DicomForm(ge.slice_series, ge.slice_place, ge.slice_piece)
+_PHILIPS = DicomForm(philips.slice_series, philips.slice_place, philips.slice_piece)
 
 
 def dicom_form(file: DicomFile) -> DicomForm:
@@ -50,24 +56,30 @@ def dicom_form(file: DicomFile) -> DicomForm:
     if enhanced:
         return _other("an enhanced file; only Siemens' are read, others as classic slices")
     if maker.startswith("GE"):
-        return DicomForm(ge.slice_series, ge.slice_piece)
+        return _GE
     if "PHILIPS" in maker:
-        return DicomForm(philips.slice_series, philips.slice_piece)
+        return _PHILIPS
     return _other("a manufacturer whose form is not known")
 
 
 def _siemens(elements: Elements, enhanced: bool) -> DicomForm:
     if enhanced:
-        return DicomForm(siemens.enhanced_series, siemens.enhanced_piece)
+        return _ENHANCED
     if "MOSAIC" in elements.texts("ImageType"):
-        return DicomForm(siemens.mosaic_series, siemens.mosaic_piece)
+        return _MOSAIC
     return _other("a Siemens image that is neither a mosaic nor an enhanced file")
 
 
 def _other(reason: str) -> DicomForm:
-    facts = partial(classic_series, form="DICOM", epi=None, n_volumes=None)
-    return DicomForm(facts, partial(_not_read, reason))
+    """A form whose series can be named, and whose files cannot be read, for this reason."""
 
+    def series(elements: Elements) -> Series:
+        return classic_series(elements, "DICOM", epi=None, n_volumes=None)
 
-def _not_read(reason: str, file: DicomFile, series: Series, binding: ScannerConfig) -> Piece:  # noqa: ARG001
-    raise NotOfThisRun(reason)
+    def place(elements: Elements, binding: ScannerConfig) -> Place:
+        raise NotOfThisRun(reason)
+
+    def piece(file: DicomFile, series: Series, place: Place) -> Piece:
+        raise NotOfThisRun(reason)
+
+    return DicomForm(series, place, piece)

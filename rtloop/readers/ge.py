@@ -16,10 +16,10 @@ import numpy as np
 from rtloop.readers.binding import ScannerConfig
 from rtloop.readers.dicom import DicomFile, Elements
 from rtloop.readers.outcome import Unreadable
-from rtloop.readers.piece import Piece, Series
+from rtloop.readers.piece import Piece, Place, Series
 from rtloop.readers.series import classic_series, in_plane_axis, scaling_of, volume_index
 
-__all__ = ["slice_piece", "slice_series"]
+__all__ = ["slice_piece", "slice_place", "slice_series"]
 
 _COMPONENTS = {1: "PHASE", 2: "REAL", 3: "IMAGINARY"}
 _MAX_BLOCK_BYTES = 1 << 20
@@ -38,17 +38,14 @@ def slice_series(elements: Elements) -> Series:
     )
 
 
-def slice_piece(file: DicomFile, series: Series, binding: ScannerConfig) -> Piece:
-    """The plane a file holds.
+def slice_place(elements: Elements, binding: ScannerConfig) -> Place:
+    """Which slice of which volume a file is.
 
     Raises
     ------
-    NotYetWhole
-        If the file ends before its pixel data do.
     Unreadable
         If the number of slices or the slice's place cannot be told.
     """
-    elements = file.elements
     n_slices = (
         binding.n_slices
         or elements.integer("LocationsInAcquisition")
@@ -56,7 +53,24 @@ def slice_piece(file: DicomFile, series: Series, binding: ScannerConfig) -> Piec
     )
     if not n_slices or n_slices < 2:
         raise Unreadable("GE slices: expected the number of slices, found none; set n_slices")
-    index, part = _place(elements, binding, n_slices)
+    if binding.index_tag is None:
+        number = volume_index(elements, binding, "InstanceNumber")
+        return Place(number // n_slices, number % n_slices, n_slices)
+    part = elements.integer("InStackPositionNumber")
+    if part is None or not 1 <= part <= n_slices:
+        raise Unreadable("GE slices: expected InStackPositionNumber beside index_tag, found none")
+    return Place(volume_index(elements, binding, binding.index_tag), part - 1, n_slices)
+
+
+def slice_piece(file: DicomFile, series: Series, place: Place) -> Piece:
+    """The plane a file holds.
+
+    Raises
+    ------
+    Unreadable
+        If its position is missing, or its pixel data are not what they should be.
+    """
+    elements = file.elements
     scaling = scaling_of(elements)
     position = elements.floats("ImagePositionPatient")
     if len(position) != 3:
@@ -65,30 +79,17 @@ def slice_piece(file: DicomFile, series: Series, binding: ScannerConfig) -> Piec
     axis = in_plane_axis(elements.text("InPlanePhaseEncodingDirection"))
     return Piece(
         series=series,
-        index=index,
-        part=part,
-        n_parts=n_slices,
+        place=place,
         planes=[file.frames()[0].copy()],  # a copy, so that the file's bytes can go
         positions_mm=np.array([position]),
         orientation=elements.floats("ImageOrientationPatient"),
         spacing_mm=elements.floats("PixelSpacing"),
         scaling=None if scaling is None else [scaling],
         bits_stored=elements.integer("BitsStored"),
-        slice_times_s=_slice_times_s(elements, series, block, n_slices),
+        slice_times_s=_slice_times_s(elements, series, block, place.n_parts),
         # VIEWORDER 1: lines are acquired from the image's bottom up (agrees with dcm2niix)
         phase_encoding=None if axis is None else (axis, _flag(block, "VIEWORDER", rising="0")),
     )
-
-
-def _place(elements: Elements, binding: ScannerConfig, n_slices: int) -> tuple[int, int]:
-    """Volume index and place in the volume."""
-    if binding.index_tag is None:
-        number = volume_index(elements, binding, "InstanceNumber")
-        return divmod(number, n_slices)
-    place = elements.integer("InStackPositionNumber")
-    if place is None or not 1 <= place <= n_slices:
-        raise Unreadable("GE slices: expected InStackPositionNumber beside index_tag, found none")
-    return volume_index(elements, binding, binding.index_tag), place - 1
 
 
 def _slice_times_s(
@@ -101,8 +102,8 @@ def _slice_times_s(
     """
     order = block.get("SLICEORDER")
     delay = block.get("DELACQ", "0")
-    multiband = elements.floats("MultibandParameters")
-    if order not in ("0", "1") or series.tr_s is None or (multiband and multiband[0] > 1):
+    multiband = elements.text("MultibandParameters") not in ("", "0", "1")
+    if order not in ("0", "1") or series.tr_s is None or multiband:
         return None
     if not re.fullmatch(r"[\d.]+", delay):
         delay = "0"  # "Minimum" and the like: no delay

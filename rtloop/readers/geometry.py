@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
-from nibabel.orientations import inv_ornt_aff, io_orientation
+from nibabel import orientations
 from numpy.typing import NDArray
 
 from rtloop.readers.outcome import Unreadable
@@ -24,6 +25,8 @@ EVEN_TOLERANCE_MM = 0.1
 0.1 mm at worst (PAR/REC), so the value leaves nothing but a real gap out."""
 
 FloatArray = NDArray[np.float64]
+
+_nibabel: Any = orientations  # has no types
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ class Placement:
         return _closest_to_ras(affine.tobytes(), shape)
 
     def direction(self, stored_axis: int, positive: bool) -> str:
-        """A stored axis and sense in BIDS spelling: i, j or k of the volume's array, '-' if down."""
+        """A stored axis and sense as BIDS spells them: i, j, k of the volume, '-' if falling."""
         rising = positive != self.flipped[stored_axis]
         return "ijk"[self.axes[stored_axis]] + ("" if rising else "-")
 
@@ -68,9 +71,9 @@ def _closest_to_ras(affine_bytes: bytes, shape: tuple[int, int, int]) -> Placeme
     affine = np.frombuffer(affine_bytes, np.float64).reshape(4, 4)
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
         raise Unreadable("position and orientation: expected three independent axes in mm")
-    orientation = io_orientation(affine)
+    orientation = _nibabel.io_orientation(affine)
     axes = tuple(int(axis) for axis in orientation[:, 0])
-    turned = affine @ inv_ornt_aff(orientation, shape)
+    turned = affine @ _nibabel.inv_ornt_aff(orientation, shape)
     turned.setflags(write=False)
     new_shape = [0, 0, 0]
     for stored, axis in enumerate(axes):
@@ -142,7 +145,7 @@ def scaled_dtype(
 
 
 def stack(
-    planes: Sequence[NDArray[np.generic]],
+    planes: Sequence[NDArray[Any]],
     placement: Placement,
     dtype: np.dtype[np.generic],
     scaling: Sequence[tuple[float, float]] | None = None,

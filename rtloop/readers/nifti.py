@@ -31,7 +31,7 @@ __all__ = ["NIFTI_SUFFIXES", "Image", "image_volumes", "parse_image"]
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 
 _GZIP = b"\x1f\x8b"
-_HEADER_BYTES = {348: nib.Nifti1Image, 540: nib.Nifti2Image}
+_HEADER_BYTES: dict[int, Any] = {348: nib.Nifti1Image, 540: nib.Nifti2Image}
 _UNITS_S = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6, "unknown": 1.0}
 _UNITS_MM = {"mm": 1.0, "meter": 1e3, "micron": 1e-3, "unknown": 1.0}
 
@@ -167,7 +167,13 @@ def _image(header: Any, stored: NDArray[Any], key: str) -> Image:
     if told_s is None and header["pixdim"][4] > 0:
         told_s = float(header["pixdim"][4]) * _UNITS_S.get(time, 1.0)
     stem = Path(key).name
-    series = Series(key, "NIfTI", protocol_name=stem, n_volumes=n_volumes if n_volumes > 1 else None, tr_s=told_s)
+    series = Series(
+        key,
+        "NIfTI",
+        protocol_name=stem,
+        n_volumes=n_volumes if n_volumes > 1 else None,
+        tr_s=told_s,
+    )
     slope, intercept = header.get_slope_inter()
     scaled = slope is not None and (slope, intercept) != (1.0, 0.0)
     axis, times_s = _slice_times_s(header, placement, time)

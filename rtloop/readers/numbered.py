@@ -54,7 +54,5 @@ def numbered_name(path: Path, suffixes: tuple[str, ...], binding: ScannerConfig)
     first = binding.first_index or 0
     index = int(number[0]) - first
     if index < 0:
-        raise Unreadable(
-            f"file number {int(number[0])}: expected {first} or more; see first_index"
-        )
+        raise Unreadable(f"file number {int(number[0])}: expected {first} or more; see first_index")
     return str(path.absolute().parent / stem[: number.start()]), index

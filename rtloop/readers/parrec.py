@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from nibabel.parrec import PARRECError, parse_PAR_header, supported_versions
+from nibabel import parrec
 from numpy.typing import NDArray
 
 from rtloop.readers.binding import ScannerConfig
 from rtloop.readers.outcome import NotOfThisRun, NotYetWhole, Unreadable
-from rtloop.readers.piece import Piece, Series
+from rtloop.readers.piece import Piece, Place, Series
 from rtloop.readers.series import MAX_NAME
 
 __all__ = ["PAIR_SUFFIXES", "pair_piece", "pair_series"]
@@ -43,6 +43,8 @@ _PSL_TO_LPS = [2, 0, 1]
 
 Lines = NDArray[Any]
 
+_nibabel: Any = parrec  # has no types
+
 
 def pair_series(text: bytes, key: str) -> Series:
     """Facts of the series from a PAR file's bytes.
@@ -61,7 +63,7 @@ def pair_series(text: bytes, key: str) -> Series:
     dynamics = int(general["max_dynamics"])
     echo_ms = float(lines["echo_time"][0])
     name = str(general["protocol_name"]).strip()
-    told = {"manufacturer": "Philips", "protocol_name": name[:MAX_NAME]}
+    told: dict[str, Any] = {"manufacturer": "Philips", "protocol_name": name[:MAX_NAME]}
     if echo_ms > 0.1:  # the research export writes 0.025 for none
         told["echo_time_s"] = echo_ms / 1000.0
     return Series(
@@ -119,9 +121,7 @@ def pair_piece(
     across, down = chosen["pixel spacing"][0].tolist()
     return Piece(
         series=series,
-        index=index,
-        part=0,
-        n_parts=1,
+        place=Place(index),
         planes=[images[number] for number in chosen["index in REC file"]],
         positions_mm=positions_mm,
         orientation=orientation,
@@ -141,11 +141,11 @@ def _parsed(text: bytes) -> tuple[dict[str, Any], Lines]:
     if _END_LINE not in text:
         raise NotYetWhole("the PAR file ends before its end line")
     version = _VERSION.search(text)
-    if version is None or version[1].decode() not in supported_versions:
-        raise Unreadable(f"PAR file: expected version {', '.join(supported_versions)}")
+    if version is None or version[1].decode() not in parrec.supported_versions:
+        raise Unreadable(f"PAR file: expected version {', '.join(parrec.supported_versions)}")
     try:
-        general, lines = parse_PAR_header(io.StringIO(text.decode("latin-1")))
-    except (PARRECError, AttributeError, IndexError, KeyError, ValueError):
+        general, lines = _nibabel.parse_PAR_header(io.StringIO(text.decode("latin-1")))
+    except (parrec.PARRECError, AttributeError, IndexError, KeyError, ValueError):
         raise Unreadable("PAR file: expected the entries of its version, found others") from None
     if not len(lines):
         raise Unreadable("PAR file: expected image lines, found none")

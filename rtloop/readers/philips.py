@@ -12,7 +12,7 @@ import numpy as np
 from rtloop.readers.binding import ScannerConfig
 from rtloop.readers.dicom import DicomFile, Elements
 from rtloop.readers.outcome import Unreadable
-from rtloop.readers.piece import Piece, Series
+from rtloop.readers.piece import Piece, Place, Series
 from rtloop.readers.series import (
     acquisition_clock_s,
     classic_series,
@@ -21,7 +21,7 @@ from rtloop.readers.series import (
     volume_index,
 )
 
-__all__ = ["slice_piece", "slice_series"]
+__all__ = ["slice_piece", "slice_place", "slice_series"]
 
 
 def slice_series(elements: Elements) -> Series:
@@ -35,38 +35,46 @@ def slice_series(elements: Elements) -> Series:
     )
 
 
-def slice_piece(file: DicomFile, series: Series, binding: ScannerConfig) -> Piece:
-    """The plane a file holds.
+def slice_place(elements: Elements, binding: ScannerConfig) -> Place:
+    """Which slice of which volume a file is.
 
     Raises
     ------
-    NotYetWhole
-        If the file ends before its pixel data do.
     Unreadable
         If the number of slices or the slice's place cannot be told.
     """
-    elements = file.elements
     n_slices = (
         binding.n_slices
         or elements.integer("NumberOfSlicesMR")
         or elements.integer("ImagesInAcquisition")
     )
-    place = elements.integer("SliceNumberMR") or elements.integer("InStackPositionNumber")
+    part = elements.integer("SliceNumberMR") or elements.integer("InStackPositionNumber")
     if not n_slices or n_slices < 2:
         raise Unreadable("Philips slices: expected the number of slices, found none; set n_slices")
-    if place is None or not 1 <= place <= n_slices:
+    if part is None or not 1 <= part <= n_slices:
         raise Unreadable(
             f"Philips slices: expected a slice number of 1 to {n_slices} in (2001,xx0A), found none"
         )
+    index = volume_index(elements, binding, "TemporalPositionIdentifier")
+    return Place(index, part - 1, n_slices)
+
+
+def slice_piece(file: DicomFile, series: Series, place: Place) -> Piece:
+    """The plane a file holds.
+
+    Raises
+    ------
+    Unreadable
+        If its position is missing, or its pixel data are not what they should be.
+    """
+    elements = file.elements
     position = elements.floats("ImagePositionPatient")
     if len(position) != 3:
         raise Unreadable("Philips slices: expected ImagePositionPatient, found none")
     axis = in_plane_axis(elements.text("InPlanePhaseEncodingDirection"))
     return Piece(
         series=series,
-        index=volume_index(elements, binding, "TemporalPositionIdentifier"),
-        part=place - 1,
-        n_parts=n_slices,
+        place=place,
         planes=[file.frames()[0].copy()],  # a copy, so that the file's bytes can go
         positions_mm=np.array([position]),
         orientation=elements.floats("ImageOrientationPatient"),

@@ -18,7 +18,7 @@ from rtloop.readers.geometry import Placement, plane_affine, scaled_dtype, stack
 from rtloop.readers.outcome import Unreadable
 from rtloop.volume import Volume
 
-__all__ = ["Form", "Piece", "Series", "build_volume", "repetition_time_s"]
+__all__ = ["Form", "Piece", "Place", "Series", "build_volume", "repetition_time_s"]
 
 Form = Literal[
     "Siemens mosaic",
@@ -56,16 +56,25 @@ class Series:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where a file belongs: volume `index` from 0, piece `part` of `n_parts`, from 0.
+
+    Parts are stacked in this order.
+    """
+
+    index: int
+    part: int = 0
+    n_parts: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Piece:
     """One or all planes of a volume.
 
     Attributes
     ----------
     series : Series
-    index : int
-        Volume index from 0.
-    part, n_parts : int
-        Which of how many pieces of the volume this is, from 0; parts are stacked in this order.
+    place : Place
     planes : sequence of ndarray, each (rows, columns)
         Stored values.
     positions_mm : ndarray, shape (n_planes, 3)
@@ -87,9 +96,7 @@ class Piece:
     """
 
     series: Series
-    index: int
-    part: int
-    n_parts: int
+    place: Place
     planes: Sequence[NDArray[np.generic]]
     positions_mm: NDArray[np.float64]
     orientation: tuple[float, ...]
@@ -126,7 +133,7 @@ def build_volume(
     Unreadable
         If the pieces do not fit together, or an entry a volume needs is missing.
     """
-    pieces = sorted(pieces, key=lambda piece: piece.part)
+    pieces = sorted(pieces, key=lambda piece: piece.place.part)
     first = pieces[0]
     planes = [plane for piece in pieces for plane in piece.planes]
     if len({plane.shape for plane in planes}) != 1 or len({p.orientation for p in pieces}) != 1:
@@ -143,7 +150,7 @@ def build_volume(
     tr_s = repetition_time_s(first.series, binding)
     return Volume(
         attempt=attempt,
-        index=first.index,
+        index=first.place.index,
         data=stack(planes, placement, dtype, scaling),
         affine=placement.affine,
         tr_s=tr_s,
@@ -161,9 +168,7 @@ def _scaling(pieces: Sequence[Piece]) -> list[tuple[float, float]] | None:
     if all(piece.scaling is None for piece in pieces):
         return None
     unscaled = (1.0, 0.0)
-    return [
-        pair for piece in pieces for pair in piece.scaling or [unscaled] * len(piece.planes)
-    ]
+    return [pair for piece in pieces for pair in piece.scaling or [unscaled] * len(piece.planes)]
 
 
 def repetition_time_s(series: Series, binding: ScannerConfig) -> float:
@@ -194,7 +199,7 @@ def _slice_times_s(
         return None
     start_s = min(times_s)
     ordered = times_s[::-1] if flipped else times_s
-    return tuple(time_s - start_s for time_s in ordered)
+    return tuple(round(time_s - start_s, 6) for time_s in ordered)
 
 
 def _protocol(piece: Piece, placement: Placement, tr_s: float) -> dict[str, Any]:

@@ -8,6 +8,8 @@ protocol's text inside says how many slices the volume has.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,7 +17,7 @@ from rtloop.readers.binding import ScannerConfig
 from rtloop.readers.csa import csa_floats, protocol_number
 from rtloop.readers.dicom import DicomFile, Elements
 from rtloop.readers.outcome import Unreadable
-from rtloop.readers.piece import Piece, Series
+from rtloop.readers.piece import Piece, Place, Series
 from rtloop.readers.series import (
     acquisition_clock_s,
     classic_series,
@@ -27,7 +29,16 @@ from rtloop.readers.series import (
     volume_index,
 )
 
-__all__ = ["enhanced_piece", "enhanced_series", "mosaic_piece", "mosaic_series"]
+__all__ = [
+    "enhanced_piece",
+    "enhanced_place",
+    "enhanced_series",
+    "mosaic_piece",
+    "mosaic_place",
+    "mosaic_series",
+]
+
+DAY_S = 86400.0
 
 
 def mosaic_series(elements: Elements) -> Series:
@@ -42,7 +53,12 @@ def mosaic_series(elements: Elements) -> Series:
     )
 
 
-def mosaic_piece(file: DicomFile, series: Series, binding: ScannerConfig) -> Piece:
+def mosaic_place(elements: Elements, binding: ScannerConfig) -> Place:
+    """Which volume a mosaic is."""
+    return Place(volume_index(elements, binding, "InstanceNumber"))
+
+
+def mosaic_piece(file: DicomFile, series: Series, place: Place) -> Piece:
     """The volume a mosaic holds.
 
     Raises
@@ -64,9 +80,7 @@ def mosaic_piece(file: DicomFile, series: Series, binding: ScannerConfig) -> Pie
     scaling = scaling_of(elements)
     return Piece(
         series=series,
-        index=volume_index(elements, binding, "InstanceNumber"),
-        part=0,
-        n_parts=1,
+        place=place,
         planes=tiles,
         positions_mm=_tile_positions_mm(elements, header, image.shape, tiles),
         orientation=orientation,
@@ -129,12 +143,13 @@ def _tile_positions_mm(
             "without it, which end is the head's top is unknown"
         )
     rows, columns = tiles[0].shape
-    first = (
+    first: NDArray[np.float64] = (
         corner
         + axes[:3] * spacing_mm[1] * (mosaic[1] - columns) / 2.0
         + axes[3:] * spacing_mm[0] * (mosaic[0] - rows) / 2.0
     )
-    return first + np.arange(len(tiles))[:, None] * normal * step_mm
+    positions_mm: NDArray[np.float64] = first + np.arange(len(tiles))[:, None] * normal * step_mm
+    return positions_mm
 
 
 def _mosaic_times_s(elements: Elements, header: bytes) -> tuple[float, ...] | None:
@@ -167,7 +182,14 @@ def enhanced_series(elements: Elements) -> Series:
     )
 
 
-def enhanced_piece(file: DicomFile, series: Series, binding: ScannerConfig) -> Piece:
+def enhanced_place(elements: Elements, binding: ScannerConfig) -> Place:
+    """Which volume an enhanced file is."""
+    frame = _first(elements.items("PerFrameFunctionalGroupsSequence"))
+    content = _first(frame.items("FrameContentSequence"))
+    return Place(volume_index(elements, binding, "InstanceNumber", content))
+
+
+def enhanced_piece(file: DicomFile, series: Series, place: Place) -> Piece:
     """The volume an enhanced file holds.
 
     Raises
@@ -185,30 +207,25 @@ def enhanced_piece(file: DicomFile, series: Series, binding: ScannerConfig) -> P
     _check_frames(contents, len(images), _protocol_slices(shared, frames))
     order = _stack_order(contents)
     frames = [frames[number] for number in order]
-    clocks_s = [clock_s(contents[number].text("FrameAcquisitionDateTime")) for number in order]
-    known_s = [found_s for found_s in clocks_s if found_s is not None]
+    clocks_s = _frame_clocks_s([contents[number] for number in order])
     orientation = {
         _group(f, shared, "PlaneOrientationSequence").floats("ImageOrientationPatient")
         for f in frames
     }
     if len(orientation) != 1:
         raise Unreadable("frames of one volume: expected one orientation, found several")
-    scaling = [
-        scaling_of(_group(f, shared, "PixelValueTransformationSequence")) for f in frames
-    ]
+    scaling = [scaling_of(_group(f, shared, "PixelValueTransformationSequence")) for f in frames]
     return Piece(
         series=series,
-        index=volume_index(elements, binding, "InstanceNumber", contents[0]),
-        part=0,
-        n_parts=1,
+        place=place,
         planes=[images[number] for number in order],
         positions_mm=_frame_positions_mm(frames, shared),
         orientation=orientation.pop(),
         spacing_mm=_group(frames[0], shared, "PixelMeasuresSequence").floats("PixelSpacing"),
         scaling=[pair or (1.0, 0.0) for pair in scaling] if any(scaling) else None,
         bits_stored=elements.integer("BitsStored"),
-        acquired_s=min(known_s) if known_s else acquisition_clock_s(elements),
-        slice_times_s=_frame_times_s(known_s) if len(known_s) == len(frames) else None,
+        acquired_s=min(clocks_s) % DAY_S if clocks_s else acquisition_clock_s(elements),
+        slice_times_s=_frame_times_s(frames, shared) or clocks_s,
         phase_encoding=_frame_phase_encoding(frames[0], shared),
     )
 
@@ -257,14 +274,29 @@ def _frame_positions_mm(frames: list[Elements], shared: Elements) -> NDArray[np.
     return np.array(positions)
 
 
-def _frame_times_s(clocks_s: list[float]) -> tuple[float, ...]:
-    """Slice times within the volume; a volume may begin before midnight and end after it."""
-    day_s = 86400.0
-    wrapped = max(clocks_s) - min(clocks_s) > day_s / 2
-    return tuple(c + day_s if wrapped and c < day_s / 2 else c for c in clocks_s)
+def _frame_times_s(frames: list[Elements], shared: Elements) -> tuple[float, ...] | None:
+    """When each frame was taken after the series' start, s; None where not all frames tell.
+
+    Siemens' own element, as the standard's clock is rounded down by up to 2.5 ms.
+    """
+    times_s = [_group(f, shared, "SiemensMRSDISequence").number("TimeAfterStart") for f in frames]
+    told_s = tuple(time_s for time_s in times_s if time_s is not None)
+    return told_s if len(told_s) == len(frames) else None
 
 
-def _frame_phase_encoding(frame: Elements, shared: Elements) -> tuple[int, bool | None] | None:
+def _frame_clocks_s(contents: list[Elements]) -> tuple[float, ...] | None:
+    """The scanner's clock at each frame, s; past midnight it goes on. None if not all tell."""
+    clocks_s = [clock_s(content.text("FrameAcquisitionDateTime")) for content in contents]
+    told_s = [told for told in clocks_s if told is not None]
+    if len(told_s) != len(contents) or not told_s:
+        return None
+    wrapped = max(told_s) - min(told_s) > DAY_S / 2
+    return tuple(t + DAY_S if wrapped and t < DAY_S / 2 else t for t in told_s)
+
+
+def _frame_phase_encoding(
+    frame: Elements, shared: Elements
+) -> tuple[Literal[0, 1], bool | None] | None:
     text = _group(frame, shared, "MRFOVGeometrySequence").text("InPlanePhaseEncodingDirection")
     axis = in_plane_axis(text)
     siemens = _group(frame, shared, "SiemensMRSDISequence")

@@ -58,6 +58,7 @@ _FRAME_TIME = Wanted(
 _SIEMENS_FRAME = Wanted(
     private={
         (0x0021, b"SIEMENS MR SDI 02"): {
+            0x04: ("TimeAfterStart", b"DS"),
             0x1C: ("PhaseEncodingDirectionPositive", b"IS"),
             0x75: ("ImageTypeText", b"CS"),
         }

@@ -156,12 +156,11 @@ class RecordedSeries:
     def _numbered(self, delivery: Delivery, place: int, edit: Edit) -> list[File]:
         """Files whose index is in their name: NIfTI images, PAR/REC pairs."""
         prefix = "Dump-" if self.form == "parrec" else "vol_"
+        prefix = f"run{delivery.attempt + 1}_" if delivery.attempt else prefix
+        stem = f"{prefix}{delivery.index:04d}"
         if delivery.part == "foreign":
-            prefix, number = f"{FOREIGN_NAME}_", delivery.index + delivery.copy
-        else:
-            prefix = f"run{delivery.attempt + 1}_" if delivery.attempt else prefix
-            number = delivery.index
-        stem = f"{prefix}{number:04d}"
+            # Such files say nothing of their series: only a name without a number tells it.
+            stem = f"{FOREIGN_NAME}_{delivery.index:04d}_{delivery.copy}_phase"
         if self.form == "nifti4d":
             return [File(f"{stem}.nii", edited_image(self._slice(place), edit))]
         paths = self._recording.volumes[place]

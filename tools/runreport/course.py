@@ -1,0 +1,150 @@
+"""A record as arrays over scanner time: what figures and tables are made from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rtloop.events import Step
+from rtloop.journal import Attempt, Record
+from rtloop.plan import Plan
+
+__all__ = ["Course", "load"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Course:
+    """One attempt over scanner time; volume `i` is row `i`, nan where there is nothing.
+
+    Attributes
+    ----------
+    about : dict
+        What the record says of the run.
+    plan : Plan
+        The run's plan.
+    attempt : Attempt
+        The attempt shown: the last one of the record.
+    status : list of str
+        What became of each volume; "" where nothing was heard of it.
+    score, standard_error, feedback, fd_mm, weight : ndarray, shape (n_volumes,)
+        Raw score (Fisher z) with its standard error, shown value 0..100, FD, weight.
+    parameters : ndarray, shape (n_volumes, 6)
+        Motion, mm and rad.
+    correlations : ndarray, shape (n_volumes, n_edges)
+        Pearson r of the circuits' edges.
+    latency_ms : ndarray
+        File or message complete -> feedback published, per volume that came.
+    flip_ms : ndarray
+        Published -> flip, per message that was shown.
+    tables : dict of str to list of dict
+        Rows of the record's `fault`, `shown`, `command` and `trigger_pulse` tables.
+    """
+
+    about: dict[str, Any]
+    plan: Plan
+    attempt: Attempt
+    status: list[str]
+    score: Array
+    standard_error: Array
+    feedback: Array
+    fd_mm: Array
+    weight: Array
+    parameters: Array
+    correlations: Array
+    latency_ms: Array
+    flip_ms: Array
+    tables: dict[str, list[dict[str, Any]]]
+
+    @property
+    def time_s(self) -> Array:
+        """Scanner time at the end of each volume, s."""
+        return (np.arange(len(self.status)) + 1) * self.plan.tr_s
+
+    @property
+    def edge_labels(self) -> list[str]:
+        return [f"{e.a} – {e.b}" for e in (*self.plan.edges, *self.plan.sham_edges)]
+
+
+def load(path: Path) -> Course:
+    """Read the last attempt of a record.
+
+    Raises
+    ------
+    RecordError
+        If the file is no record.
+    """
+    with Record.open(path) as record:
+        about = record.about()
+        plan = Plan.model_validate(about["plan"])
+        attempt = record.attempts()[-1]
+        steps = [recorded.step for recorded in record.events(attempt)]
+        tables = {
+            name: record.rows(name)
+            for name in ("fault", "shown", "command", "trigger_pulse", "message", "times")
+        }
+    columns = _columns(plan, steps)
+    return Course(
+        about=about,
+        plan=plan,
+        attempt=attempt,
+        latency_ms=_latencies_ms(tables["times"]),
+        flip_ms=_flips_ms(tables),
+        tables=tables,
+        **columns,
+    )
+
+
+def _columns(plan: Plan, steps: Iterable[Step]) -> dict[str, Any]:
+    n, n_edges = plan.n_volumes, len(plan.edges) + len(plan.sham_edges)
+    status = [""] * n
+    score, error, feedback, fd_mm, weight = np.full((5, n), math.nan)
+    parameters, correlations = np.full((n, 6), math.nan), np.full((n, n_edges), math.nan)
+    for step in steps:
+        for index in step.missing:
+            status[index] = "missing"
+        i = step.index
+        if not 0 <= i < n or step.status in {"late", "duplicate", "ignored", "none", "missing"}:
+            continue
+        status[i] = step.status
+        score[i], error[i] = step.scores[0].value, step.scores[0].standard_error
+        fd_mm[i], weight[i] = step.fd_mm, step.weight
+        if step.screen.scene in ("feedback", "hold", "score") and step.screen.value is not None:
+            feedback[i] = step.screen.value
+        if step.observation is not None:
+            parameters[i] = step.observation.parameters
+        if len(step.correlations):
+            correlations[i] = step.correlations
+    return {
+        "status": status,
+        "score": score,
+        "standard_error": error,
+        "feedback": feedback,
+        "fd_mm": fd_mm,
+        "weight": weight,
+        "parameters": parameters,
+        "correlations": correlations,
+    }
+
+
+def _latencies_ms(rows: list[dict[str, Any]]) -> Array:
+    known = [row for row in rows if row["received_s"] is not None]
+    return np.array([1e3 * (row["published_s"] - row["received_s"]) for row in known])
+
+
+def _flips_ms(tables: dict[str, list[dict[str, Any]]]) -> Array:
+    published_s = {row["id"]: row["published_s"] for row in tables["message"]}
+    return np.array(
+        [
+            1e3 * (row["flip_s"] - published_s[row["message"]])
+            for row in tables["shown"]
+            if row["status"] == "shown" and row["message"] in published_s
+        ]
+    )
