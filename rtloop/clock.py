@@ -16,6 +16,9 @@ __all__ = ["ClockFit"]
 RESIDUAL_LIMIT_S = 0.020
 TR_ERROR_LIMIT = 1e-3
 
+SURE = 4.0
+"""Standard errors by which a TR must exceed the limit; it is looked at after every volume."""
+
 N_START = 8
 """Volumes of the first fit; nothing is judged before."""
 
@@ -25,6 +28,14 @@ N_STEP = 3
 N_LOST = 16
 """So many outliers in a row that do not agree: the fit is made anew from them."""
 
+FAR = 6.0
+"""An outlier is off by more than this many times the usual (mean absolute) residual, and by more
+than `RESIDUAL_LIMIT_S`: where files come over a busy network, much is late and little is wrong."""
+
+NOISE_SHARE = 0.05
+"""Share of the newest residual in the usual one, a running mean."""
+
+LEAST_USUAL_S = 1e-3
 DAY_S = 86400.0
 
 Point = tuple[float, float]
@@ -45,7 +56,7 @@ class ClockFit:
     ----------
     residual_s : float
         Last volume's host time less the expected one, seconds; NaN before the first fit.
-    n_outliers : int
+    n_off : int
         Volumes off by more than `RESIDUAL_LIMIT_S` since the first fit.
     step_s : float
         Sum of all clock steps found, seconds.
@@ -54,7 +65,7 @@ class ClockFit:
     def __init__(self, tr_s: float) -> None:
         self._tr_s = tr_s
         self.residual_s = math.nan
-        self.n_outliers = 0
+        self.n_off = 0
         self.step_s = 0.0
         self._start: list[tuple[int, float | None, float]] = []
         self._origin: tuple[int, float, float] = (0, 0.0, 0.0)
@@ -62,6 +73,7 @@ class ClockFit:
         self._scanner: _Line | None = None
         self._host: _Line | None = None
         self._outliers: list[Point] = []
+        self._usual_s = 0.0
         self._tr_told = False
 
     @property
@@ -106,14 +118,24 @@ class ClockFit:
             self._scanner.include(self._scheduled_s(index), self._lag_s(index, acquired_s))
         point = self._point(index, acquired_s, host_s)
         self.residual_s = self._host.residual(*point)
-        if abs(self.residual_s) <= RESIDUAL_LIMIT_S:
-            self._host.include(*point)
-            self._outliers.clear()
-            return self._check_tr()
-        self.n_outliers += 1
-        self._outliers.append(point)
-        late = f"clock: volume {index} {1e3 * self.residual_s:+.0f} ms off the fitted line"
-        return (late, *self._settle(), *self._check_tr())
+        reasons = self._place(point, abs(self.residual_s))
+        if abs(self.residual_s) > RESIDUAL_LIMIT_S:
+            self.n_off += 1
+            off = f"clock: volume {index} {1e3 * self.residual_s:+.0f} ms off the fitted line"
+            reasons = (off, *reasons)
+        return (*reasons, *self._check_tr())
+
+    def _place(self, point: Point, off_s: float) -> tuple[str, ...]:
+        """Put a point into the fit or among the outliers; returns what that reveals."""
+        assert self._host is not None
+        far = off_s > max(RESIDUAL_LIMIT_S, FAR * self._usual_s)
+        self._usual_s += NOISE_SHARE * (min(off_s, FAR * self._usual_s) - self._usual_s)
+        if far:
+            self._outliers.append(point)
+            return self._settle()
+        self._host.include(*point)
+        self._outliers.clear()
+        return ()
 
     def _begin(self) -> tuple[str, ...]:
         """First fit, from the volumes so far; robust against a few that came late."""
@@ -124,7 +146,10 @@ class ClockFit:
             line = _Line([(self._scheduled_s(i), self._lag_s(i, acquired)) for i, acquired in told])
             if line.n == len(told) and all(b[1] > a[1] for a, b in pairwise(told)):
                 self._scanner = line
-        self._host = _Line([self._point(*start) for start in self._start])
+        points = [self._point(*start) for start in self._start]
+        self._host = _Line(points)
+        off_s = [abs(self._host.residual(*point)) for point in points]
+        self._usual_s = max(median(off_s), LEAST_USUAL_S)
         return self._check_tr()
 
     def _settle(self) -> tuple[str, ...]:
@@ -147,7 +172,7 @@ class ClockFit:
     def _check_tr(self) -> tuple[str, ...]:
         line = self._scanner or self._host
         assert line is not None
-        if self._tr_told or abs(line.slope) - 2.0 * line.slope_error <= TR_ERROR_LIMIT:
+        if self._tr_told or abs(line.slope) - SURE * line.slope_error <= TR_ERROR_LIMIT:
             return ()
         self._tr_told = True
         true_s = self._tr_s * (1.0 + line.slope)
@@ -183,8 +208,9 @@ class _Line:
         self.n = 0
         self._mean_t = self._mean_d = 0.0
         self._s_tt = self._s_td = self._s_dd = 0.0
+        usual = median(abs(self._from_robust(t, y)) for t, y in points)
         for t, y in points:
-            if abs(self._from_robust(t, y)) <= RESIDUAL_LIMIT_S:
+            if abs(self._from_robust(t, y)) <= max(RESIDUAL_LIMIT_S, FAR * usual):
                 self.include(t, y)
 
     @property

@@ -9,8 +9,6 @@ volumes to 1e-9, NaN where it is undefined, and the same updates give the same b
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -26,7 +24,14 @@ from rtloop.kernels.covariance import (
     slide_rows,
 )
 
-__all__ = ["MIN_EFFECTIVE_SAMPLES", "SlidingWindowFC", "edge_index", "edge_pairs", "fisher_z", "kish_samples"]
+__all__ = [
+    "MIN_EFFECTIVE_SAMPLES",
+    "SlidingWindowFC",
+    "edge_index",
+    "edge_pairs",
+    "fisher_z",
+    "kish_samples",
+]
 
 MIN_EFFECTIVE_SAMPLES = 3.0
 """Two samples always correlate by ±1: below three, r is undefined."""
@@ -316,7 +321,7 @@ class SlidingWindowFC:
         )
 
 
-def of_shape(values: Any, name: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
+def of_shape(values: ArrayLike | None, name: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
     """`values` as float64 of this shape: broadcasting would hide a caller's mistake."""
     array = np.asarray(values, np.float64)
     if array.shape != shape:

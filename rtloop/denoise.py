@@ -37,9 +37,14 @@ Float64 = NDArray[np.float64]
 class NuisanceModel:
     """One row of nuisance regressors per volume, made causally.
 
-    Columns, in this order: `intercept`; `drift1`..: Legendre polynomials in scanner time;
-    motion; tissue signals; their derivatives. The first `n_own` (level and drift) belong to
-    one run, the others are shared between runs. Names are fMRIPrep's.
+    Columns, in this order: `intercept`; `drift1`..: powers of scanner time; motion; tissue
+    signals; their derivatives. The first `n_own` (level and drift) belong to one run, the others
+    are shared between runs. Names are fMRIPrep's.
+
+    Drift is a polynomial that starts with the run. Its powers span what Legendre polynomials on
+    the planned run do, so residuals are the same, but the angles between powers of time since
+    the start do not change as the run grows (the sine of the k-th to the lower ones is at least
+    about k!²/(2k)!), whereas Legendre polynomials are all but parallel on a run's first volumes.
 
     Parameters
     ----------
@@ -55,8 +60,8 @@ class NuisanceModel:
     tissue_derivatives : bool
         Add the derivative of each.
     n_volumes_planned : int
-        Planned length of the run; scales drift to -1..1. The fit does not depend on it, for the
-        polynomials span the same space on any scale, so a longer run simply goes on.
+        Planned length of the run; scales drift to 0..1. The fit does not depend on it, and a
+        longer run simply goes on.
     tr_s : float
         Repetition time, seconds.
     """
@@ -73,8 +78,7 @@ class NuisanceModel:
         if motion not in (0, 6, 12, 24) or drift_order < 0 or not tr_s > 0:
             raise ValueError(f"motion {motion}, drift_order {drift_order}, tr_s {tr_s}")
         self._squares = motion == 24
-        self._drift_order = drift_order
-        self._half_span = max(n_volumes_planned - 1, 1) / 2.0
+        self._span = float(max(n_volumes_planned - 1, 1))
         self._motion = _Course(6 if motion else 0, motion >= 12, tr_s)
         self._tissue = _Course(len(tissue), tissue_derivatives, tr_s)
         self._tissue_anchor: Float64 | None = None
@@ -121,7 +125,7 @@ class NuisanceModel:
             raise ValueError(f"volume {index} after {self._last_index}")
         self._last_index = index
         row = self._row
-        _legendre(index / self._half_span - 1.0, row[: self.n_own])
+        _powers(index / self._span, row[: self.n_own])
         at = self.n_own
         if self._motion.n:
             at = self._motion.write(index, np.asarray(motion_parameters, dtype=np.float64), row, at)
@@ -336,12 +340,11 @@ def _counts(weight: float, x: Float64, y: Float64) -> bool:
     return bool(weight > 0.0 and np.isfinite(x).all() and np.isfinite(y).all())
 
 
-def _legendre(t: float, out: Float64) -> None:
-    """Legendre polynomials 0..n at `t`, by Bonnet's recursion."""
-    below, current = 0.0, 1.0
+def _powers(t: float, out: Float64) -> None:
+    power = 1.0
     for k in range(len(out)):
-        out[k] = current
-        below, current = current, ((2 * k + 1) * t * current - k * below) / (k + 1)
+        out[k] = power
+        power *= t
 
 
 def _column_names(

@@ -338,6 +338,7 @@ class Loop:
         if command.action == "note":
             self._tell("note", {"text": command.text, "by": command.by})
             return
+        self._tell("command", {"action": command.action, "by": command.by, "text": command.text})
         if self._running is not None:
             self._take(Operator(command.action), time.time(), None)
         elif command.action == "stop":

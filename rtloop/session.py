@@ -345,5 +345,13 @@ def _display_child(session: SessionConfig) -> Child:
 
 
 def _console_child(session: SessionConfig, entry: RunEntry) -> Child:
-    command = [sys.executable, "-m", "rtloop.console", json.dumps(session.network.model_dump())]
-    return Child("console", [*command, entry.name], vital=False)
+    network = session.network
+    settings = {
+        "run": f"{session.name} · {entry.name}",
+        "telemetry": network.telemetry,
+        "reports": network.reports,
+        "page": network.console,
+        "keys": network.keys and str(session.resolve(network.keys)),
+    }
+    command = [sys.executable, "-m", "rtloop.console", json.dumps(settings)]
+    return Child("console", command, vital=False)

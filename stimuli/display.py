@@ -33,6 +33,9 @@ from stimuli.window import Frames, open_window, renderer
 
 __all__ = ["Display", "DisplayConfig", "main"]
 
+MAX_NOTE = 1000
+"""Longest line for the record, characters."""
+
 KEY_POLL_S = 0.002
 """How often keys are read while waiting, where a press is timed by its reading."""
 

@@ -38,6 +38,9 @@ __all__ = [
     "open_triggers",
 ]
 
+MAX_PORT = 50
+"""Characters of a port's name that are kept in a source's name."""
+
 ALIASES = {"=": "equal"}
 """Characters whose key PsychoPy calls by a name."""
 
@@ -223,7 +226,8 @@ class SerialTriggers:
     def __init__(self, port: str, baud: int = 115200, codes: str = "") -> None:
         import serial
 
-        self.source = f"serial ({port})"
+        # Device names by id are long; their end tells them apart.
+        self.source = f"serial ({port[-MAX_PORT:]})"
         self.fault: str | None = None
         self._codes = codes.encode("latin-1")
         self._pulses: deque[float] = deque()

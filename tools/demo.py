@@ -12,11 +12,8 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +29,7 @@ from rtloop.replay import Verdict, verify
 from rtloop.wire import Telemetry
 from tools.faults import FaultScript
 from tools.faults.script import Drop
+from tools.local import free_ports, running, screen
 from tools.participant import Participant
 from tools.participant.signals import Learner
 from tools.runreport import write_report
@@ -93,11 +91,11 @@ class Demo:
         """
         plan = self._prepare()
         with contextlib.ExitStack() as undo:
-            screen = undo.enter_context(_screen(self.window))
-            self._say(f"participant's screen: {screen or 'none (no Xvfb found)'}")
-            ports = _free_ports(4)
-            session = self._write_session(ports, display=bool(screen))
-            loop = undo.enter_context(_running(session, screen))
+            display = undo.enter_context(screen(self.window))
+            self._say(f"participant's screen: {display or 'none (no Xvfb found)'}")
+            ports = free_ports(4)
+            session = self._write_session(ports, display=bool(display))
+            loop = undo.enter_context(running(session, display))
             hearing = undo.enter_context(
                 contextlib.closing(Listener(f"tcp://127.0.0.1:{ports[2]}", newest_only=False))
             )
@@ -258,53 +256,3 @@ def _words(verdict: Verdict) -> str:
             "recomputed from the recorded volumes)"
         )
     return f"DIFFERENT: {verdict.difference}"
-
-
-@contextlib.contextmanager
-def _running(session: Path, screen: str) -> Iterator[subprocess.Popen[bytes]]:
-    """`fcnef run` on a session; it is ended in any case."""
-    environment = {**os.environ, "DISPLAY": screen} if screen else dict(os.environ)
-    command = [sys.executable, "-m", "tools.cli", "run", str(session)]
-    process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
-@contextlib.contextmanager
-def _screen(window: bool) -> Iterator[str]:
-    """Name of the display to use: the desktop's, a virtual one's, or "" for none."""
-    if window:
-        yield os.environ.get("DISPLAY", "")
-        return
-    program = shutil.which("Xvfb")
-    if program is None:
-        yield ""
-        return
-    read, write = os.pipe()
-    command = [program, "-displayfd", str(write), "-screen", "0", "1024x768x24", "-nolisten", "tcp"]
-    server = subprocess.Popen(
-        command, pass_fds=(write,), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    os.close(write)
-    try:
-        with os.fdopen(read) as answer:
-            yield f":{answer.readline().strip()}"
-    finally:
-        server.terminate()
-        server.wait()
-
-
-def _free_ports(n: int) -> list[int]:
-    with contextlib.ExitStack() as undo:
-        probes = [undo.enter_context(socket.socket()) for _ in range(n)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]

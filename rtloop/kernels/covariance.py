@@ -14,8 +14,16 @@ them (three times faster here than the same loops with an offset in the index).
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from numba import njit
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+    Ints = NDArray[np.int64]
 
 __all__ = [
     "correlate_all",
@@ -32,18 +40,16 @@ __all__ = [
 UNDEFINED_BELOW = 1e-12
 """A variance below this share of the terms it is the difference of is rounding, not signal."""
 
-# A product may be fused into the sum it feeds; sums keep their order (no reassoc), NaN its
-# meaning. Bits then depend on the processor, never on the run.
-FASTMATH = {"contract"}
+# "contract": a product may be fused into the sum it feeds; sums keep their order (no reassoc) and
+# NaN its meaning. Bits then depend on the processor, never on the run.
+KERNEL = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 
 
 @njit(
     "boolean(float64[::1], boolean, float64[::1], float64[::1], int64[::1])",
-    cache=True,
-    nogil=True,
-    error_model="numpy",
+    **KERNEL,
 )
-def enter(raw, first, anchor, sample, unchanged):
+def enter(raw: Array, first: bool, anchor: Array, sample: Array, unchanged: Ints) -> bool:
     """Anchor one joint sample; returns False, and changes nothing, if a value is not finite.
 
     `sample` holds the last anchored sample of weight > 0 and is replaced by this one;
@@ -67,12 +73,11 @@ def enter(raw, first, anchor, sample, unchanged):
 @njit(
     "void(float64[::1], float64, int64, float64[:, ::1], float64[::1], float64[::1],"
     " float64[:, ::1])",
-    cache=True,
-    nogil=True,
-    error_model="numpy",
-    fastmath=FASTMATH,
+    **KERNEL,
 )
-def slide_rows(sample, weight, slot, ring, weights, sums, cross):
+def slide_rows(
+    sample: Array, weight: float, slot: int, ring: Array, weights: Array, sums: Array, cross: Array
+) -> None:
     """The sample in `slot` leaves `sums` and the rows of `cross`; `sample` takes its place."""
     old = ring[slot]
     old_weight = weights[slot]
@@ -94,12 +99,18 @@ def slide_rows(sample, weight, slot, ring, weights, sums, cross):
 @njit(
     "void(float64[::1], float64, int64, float64[:, ::1], float64[::1], int64[:, ::1],"
     " float64[::1], float64[::1])",
-    cache=True,
-    nogil=True,
-    error_model="numpy",
-    fastmath=FASTMATH,
+    **KERNEL,
 )
-def slide_edges(sample, weight, slot, ring, weights, edges, squares, pairs):
+def slide_edges(
+    sample: Array,
+    weight: float,
+    slot: int,
+    ring: Array,
+    weights: Array,
+    edges: Ints,
+    squares: Array,
+    pairs: Array,
+) -> None:
     """The same for `squares` and `pairs`; to be called first, while `slot` holds the old sample."""
     first = sample.size - squares.size
     new_values = sample[first:]
@@ -116,12 +127,9 @@ def slide_edges(sample, weight, slot, ring, weights, edges, squares, pairs):
 
 @njit(
     "void(int64, float64[:, ::1], float64[::1], float64[::1], float64[:, ::1])",
-    cache=True,
-    nogil=True,
-    error_model="numpy",
-    fastmath=FASTMATH,
+    **KERNEL,
 )
-def refresh_row(i, ring, weights, sums, cross):
+def refresh_row(i: int, ring: Array, weights: Array, sums: Array, cross: Array) -> None:
     """Recompute sum i and row i of `cross` from the window: what rounding has left behind goes."""
     row = cross[i][i:]
     total = 0.0
@@ -139,12 +147,18 @@ def refresh_row(i, ring, weights, sums, cross):
 @njit(
     "void(int64, int64, float64[:, ::1], float64[::1], int64[:, ::1], float64[::1],"
     " float64[::1], float64[::1])",
-    cache=True,
-    nogil=True,
-    error_model="numpy",
-    fastmath=FASTMATH,
+    **KERNEL,
 )
-def refresh_edges(part, n_parts, ring, weights, edges, sums, squares, pairs):
+def refresh_edges(
+    part: int,
+    n_parts: int,
+    ring: Array,
+    weights: Array,
+    edges: Ints,
+    sums: Array,
+    squares: Array,
+    pairs: Array,
+) -> None:
     """Recompute every `n_parts`-th ROI's sum and square and edge's pair, from number `part` on."""
     first = sums.size - squares.size
     for i in range(part, squares.size, n_parts):
@@ -168,12 +182,17 @@ def refresh_edges(part, n_parts, ring, weights, edges, sums, squares, pairs):
 @njit(
     "void(float64[:, ::1], float64, float64[::1], float64[:, ::1], float64[:, ::1],"
     " float64[::1], float64[::1])",
-    cache=True,
-    nogil=True,
-    error_model="numpy",
-    fastmath=FASTMATH,
+    **KERNEL,
 )
-def project(betas, total_weight, sums, cross, half, removed, magnitude):
+def project(
+    betas: Array,
+    total_weight: float,
+    sums: Array,
+    cross: Array,
+    half: Array,
+    removed: Array,
+    magnitude: Array,
+) -> None:
     """What betas B take out of the ROI cross-products: H in `half`, with B'H + H'B to subtract.
 
     H = C_nx - C_nn B / 2, shape (K, n_rois). `removed[i]` is the sum of squares taken from ROI
@@ -205,12 +224,18 @@ def project(betas, total_weight, sums, cross, half, removed, magnitude):
 @njit(
     "void(float64, float64[::1], float64[::1], float64[::1], float64[::1], int64, int64[::1],"
     " float64[::1])",
-    cache=True,
-    nogil=True,
-    error_model="numpy",
-    fastmath=FASTMATH,
+    **KERNEL,
 )
-def scale_rois(total_weight, sums, squares, removed, magnitude, n_valid, unchanged, scale):
+def scale_rois(
+    total_weight: float,
+    sums: Array,
+    squares: Array,
+    removed: Array,
+    magnitude: Array,
+    n_valid: int,
+    unchanged: Ints,
+    scale: Array,
+) -> None:
     """1 / root of each ROI's centred residual sum of squares; NaN where there is no variance.
 
     A signal is constant when its last `n_valid` samples are the same number: exact, where a
@@ -227,8 +252,8 @@ def scale_rois(total_weight, sums, squares, removed, magnitude, n_valid, unchang
             scale[i] = math.nan
 
 
-@njit("float64(float64)", cache=True, nogil=True, error_model="numpy")
-def _clip(r):
+@njit("float64(float64)", **KERNEL)
+def _clip(r: float) -> float:
     """Rounding may carry |r| past 1; NaN passes. Selects, not branches, so that loops vectorise."""
     r = 1.0 if r > 1.0 else r
     return -1.0 if r < -1.0 else r
@@ -237,12 +262,17 @@ def _clip(r):
 @njit(
     "void(float64, float64[::1], float64[:, ::1], float64[:, ::1], float64[:, ::1],"
     " float64[::1], float64[::1])",
-    cache=True,
-    nogil=True,
-    error_model="numpy",
-    fastmath=FASTMATH,
+    **KERNEL,
 )
-def correlate_all(total_weight, sums, cross, betas, half, scale, out):
+def correlate_all(
+    total_weight: float,
+    sums: Array,
+    cross: Array,
+    betas: Array,
+    half: Array,
+    scale: Array,
+    out: Array,
+) -> None:
     """Pearson r of every edge (upper triangle, row-major, k=1) of the residuals under `betas`.
 
     `betas` and `half` (from `project`) have no rows where nothing is to be regressed out.
@@ -276,12 +306,18 @@ def correlate_all(total_weight, sums, cross, betas, half, scale, out):
 @njit(
     "void(float64, float64[::1], float64[::1], int64[:, ::1], float64[:, ::1], float64[:, ::1],"
     " float64[::1], float64[::1])",
-    cache=True,
-    nogil=True,
-    error_model="numpy",
-    fastmath=FASTMATH,
+    **KERNEL,
 )
-def correlate_edges(total_weight, sums, pairs, edges, betas, half, scale, out):
+def correlate_edges(
+    total_weight: float,
+    sums: Array,
+    pairs: Array,
+    edges: Ints,
+    betas: Array,
+    half: Array,
+    scale: Array,
+    out: Array,
+) -> None:
     """The same for chosen edges, in their order."""
     roi_sums = sums[sums.size - scale.size :]
     for e in range(pairs.size):

@@ -9,28 +9,43 @@ with it a bias of the errors computed from them; what is lost is which of two RO
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from numba import njit
 
-__all__ = ["accumulate", "lagged_covariances", "spent_dimensions"]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+    Ints = NDArray[np.int64]
+
+__all__ = ["accumulate", "close_section", "lagged_covariances", "spent_dimensions"]
 
 SINGULAR_BELOW = 1e-10
 """A regressor with less than this share of its variance left by those before it adds nothing."""
 
-FASTMATH = {"contract"}
+# "contract": a product may be fused into the sum it feeds; sums keep their order (no reassoc) and
+# NaN its meaning. Bits then depend on the processor, never on the run.
+KERNEL = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 
 
 @njit(
     "void(float64[::1], float64, int64, float64[:, ::1], float64[::1], float64[::1],"
     " float64[:, ::1], float64[:, ::1], float64[:, :, ::1])",
-    cache=True,
-    nogil=True,
-    error_model="numpy",
-    fastmath=FASTMATH,
+    **KERNEL,
 )
 def accumulate(
-    sample, weight, slot, history, history_weights, counts, leading, lagging, products
-):  # fmt: skip
+    sample: Array,
+    weight: float,
+    slot: int,
+    history: Array,
+    history_weights: Array,
+    counts: Array,
+    leading: Array,
+    lagging: Array,
+    products: Array,
+) -> None:
     """Put a sample v into the history and add its products with itself and the earlier ones.
 
     `history` is a ring of n_lags + 1 samples. Per lag τ, with u = w_t w_(t-τ): `counts` is Σ u,
@@ -65,42 +80,81 @@ def accumulate(
 
 
 @njit(
-    "void(float64, float64[::1], float64[::1], float64[:, ::1], float64[:, ::1])",
-    cache=True,
-    nogil=True,
-    error_model="numpy",
-    fastmath=FASTMATH,
+    "float64(float64, float64[::1], float64[::1], float64[:, ::1], int64, int64)",
+    **KERNEL,
 )
-def _centre(count, leading, lagging, products, out):
-    """Full symmetric covariance matrix of one lag from its sums."""
-    n = leading.size
-    for a in range(n):
-        for b in range(a, n):
-            means = leading[a] * lagging[b] + leading[b] * lagging[a]
-            out[a, b] = (products[a, b] - 0.5 * means / count) / count
-            out[b, a] = out[a, b]
+def _centred(
+    count: float, leading: Array, lagging: Array, products: Array, a: int, b: int
+) -> float:
+    """Centred sum of products of signals a <= b at one lag; 0 where nothing was counted."""
+    if count == 0.0:
+        return 0.0
+    means = leading[a] * lagging[b] + leading[b] * lagging[a]
+    return float(products[a, b] - 0.5 * means / count)
 
 
 @njit(
-    "void(float64[::1], float64[:, ::1], float64[:, ::1], float64[:, :, ::1], float64[:, ::1],"
-    " float64[::1], float64[:, ::1], float64[:, ::1], float64[:, :, ::1])",
-    cache=True,
-    nogil=True,
-    error_model="numpy",
-    fastmath=FASTMATH,
+    "void(float64[::1], float64[:, ::1], float64[:, ::1], float64[:, :, ::1], float64[::1],"
+    " float64[:, :, ::1])",
+    **KERNEL,
+)
+def close_section(
+    counts: Array,
+    leading: Array,
+    lagging: Array,
+    products: Array,
+    seed_counts: Array,
+    seed_products: Array,
+) -> None:
+    """Add a run's sums, centred on its own means, to those of the seed, and start anew."""
+    n = leading.shape[1]
+    for lag in range(counts.size):
+        for a in range(n):
+            for b in range(a, n):
+                seed_products[lag, a, b] += _centred(
+                    counts[lag], leading[lag], lagging[lag], products[lag], a, b
+                )
+        seed_counts[lag] += counts[lag]
+    counts[:] = 0.0
+    leading[:] = 0.0
+    lagging[:] = 0.0
+    products[:] = 0.0
+
+
+@njit(
+    "void(float64[::1], float64[:, ::1], float64[:, ::1], float64[:, :, ::1], float64[::1],"
+    " float64[:, :, ::1], float64[:, ::1], float64[::1], float64[:, ::1], float64[:, ::1],"
+    " float64[:, :, ::1])",
+    **KERNEL,
 )
 def lagged_covariances(
-    counts, leading, lagging, products, betas, taper, joint, half, out
-):  # fmt: skip
+    counts: Array,
+    leading: Array,
+    lagging: Array,
+    products: Array,
+    seed_counts: Array,
+    seed_products: Array,
+    betas: Array,
+    taper: Array,
+    joint: Array,
+    half: Array,
+    out: Array,
+) -> None:
     """Tapered lagged covariances of the residuals under `betas`; NaN for a lag never seen.
 
     C_xx - B'H - H'B with H = C_nx - C_nn B / 2, the regressors being the first of the joint
     signals. Scratch: `joint` (n, n), `half` (K, n_rois).
     """
     n_rois = betas.shape[1]
-    first = joint.shape[0] - n_rois
+    n = joint.shape[0]
+    first = n - n_rois
     for lag in range(counts.size):
-        _centre(counts[lag], leading[lag], lagging[lag], products[lag], joint)
+        count = seed_counts[lag] + counts[lag]
+        for a in range(n):
+            for b in range(a, n):
+                total = _centred(counts[lag], leading[lag], lagging[lag], products[lag], a, b)
+                joint[a, b] = (total + seed_products[lag, a, b]) / count
+                joint[b, a] = joint[a, b]
         for k in range(betas.shape[0]):
             row = half[k]
             cross = joint[k][first:]
@@ -129,13 +183,19 @@ def lagged_covariances(
 
 @njit(
     "float64(float64, float64[::1], float64[::1], float64[:, ::1], float64[:, ::1],"
-    " float64[:, ::1], float64[:, ::1])",
-    cache=True,
-    nogil=True,
-    error_model="numpy",
-    fastmath=FASTMATH,
+    " float64[:, ::1], float64[:, ::1], float64[:, ::1])",
+    **KERNEL,
 )
-def spent_dimensions(count, leading, lagging, products, window, factor, work):
+def spent_dimensions(
+    count: float,
+    leading: Array,
+    lagging: Array,
+    products: Array,
+    seed_products: Array,
+    window: Array,
+    factor: Array,
+    work: Array,
+) -> float:
     """Dimensions of a window that betas estimated from the run spend: tr(X²), X = L⁻¹ S L⁻ᵀ.
 
     L L' are the run's centred cross-products of the K regressors (the first of the joint sums of
@@ -145,9 +205,8 @@ def spent_dimensions(count, leading, lagging, products, window, factor, work):
     n = window.shape[0]
     for a in range(n):  # Cholesky by rows; a regressor that the others determine has no row
         for b in range(a + 1):
-            means = leading[a] * lagging[b] + leading[b] * lagging[a]
-            rest = products[b, a] - 0.5 * means / count
-            scale = products[b, a]
+            rest = _centred(count, leading, lagging, products, b, a) + seed_products[b, a]
+            scale = products[b, a] + seed_products[b, a]
             for k in range(b):
                 rest -= factor[a, k] * factor[b, k]
             if a != b:

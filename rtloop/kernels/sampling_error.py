@@ -13,22 +13,29 @@ Pearson and Filon (1898, doi:10.1098/rsta.1898.0007), with autocorrelation those
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from numba import njit
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+    Ints = NDArray[np.int64]
+
 __all__ = ["circuit_variance", "concentration", "edge_errors", "mean_covariances", "overlaps"]
 
-FASTMATH = {"contract"}
+# "contract": a product may be fused into the sum it feeds; sums keep their order (no reassoc) and
+# NaN its meaning. Bits then depend on the processor, never on the run.
+KERNEL = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 
 
 @njit(
     "void(float64[::1], float64[::1])",
-    cache=True,
-    nogil=True,
-    error_model="numpy",
-    fastmath=FASTMATH,
+    **KERNEL,
 )
-def overlaps(weights, out):
+def overlaps(weights: Array, out: Array) -> None:
     """W(τ) = Σ_t w_t w_(t-τ) for τ = 0, 1, ... as many as `out` holds; 0 beyond the window."""
     for lag in range(out.size):
         total = 0.0
@@ -39,12 +46,9 @@ def overlaps(weights, out):
 
 @njit(
     "void(float64[:, :, ::1], float64[::1], float64, float64[:, ::1])",
-    cache=True,
-    nogil=True,
-    error_model="numpy",
-    fastmath=FASTMATH,
+    **KERNEL,
 )
-def mean_covariances(covariances, overlap, total, out):
+def mean_covariances(covariances: Array, overlap: Array, total: float, out: Array) -> None:
     """Covariances of the weighted means of a window, from all lags of both signs."""
     n_rois = out.shape[0]
     for a in range(n_rois):
@@ -57,14 +61,11 @@ def mean_covariances(covariances, overlap, total, out):
 
 @njit(
     "float64(float64[:, :, ::1], float64[::1], int64, int64, int64, int64)",
-    cache=True,
-    nogil=True,
-    error_model="numpy",
-    fastmath=FASTMATH,
+    **KERNEL,
 )
-def _product(covariances, overlap, a, b, c, d):
+def _product(covariances: Array, overlap: Array, a: int, b: int, c: int, d: int) -> float:
     """Σ_tq w_t w_q Γ_ab(t - q) Γ_cd(t - q)."""
-    total = overlap[0] * covariances[0, a, b] * covariances[0, c, d]
+    total: float = overlap[0] * covariances[0, a, b] * covariances[0, c, d]
     for lag in range(1, overlap.size):
         total += 2.0 * overlap[lag] * covariances[lag, a, b] * covariances[lag, c, d]
     return total
@@ -73,27 +74,32 @@ def _product(covariances, overlap, a, b, c, d):
 @njit(
     "float64(float64[:, :, ::1], float64[::1], float64, float64[:, ::1], int64, int64, int64,"
     " int64)",
-    cache=True,
-    nogil=True,
-    error_model="numpy",
-    fastmath=FASTMATH,
+    **KERNEL,
 )
-def _covariance(covariances, overlap, total, means, a, b, c, d):
+def _covariance(
+    covariances: Array, overlap: Array, total: float, means: Array, a: int, b: int, c: int, d: int
+) -> float:
     """Covariance of the sample covariances c_ab and c_cd of one window."""
     first = _product(covariances, overlap, a, c, b, d) / (total * total)
     second = _product(covariances, overlap, a, d, b, c) / (total * total)
-    return first - means[a, c] * means[b, d] + second - means[a, d] * means[b, c]
+    return float(first - means[a, c] * means[b, d] + second - means[a, d] * means[b, c])
 
 
 @njit(
     "void(float64[:, :, ::1], float64[::1], float64, float64[:, ::1], int64[:, ::1],"
     " float64[::1], float64[::1], float64[::1])",
-    cache=True,
-    nogil=True,
-    error_model="numpy",
-    fastmath=FASTMATH,
+    **KERNEL,
 )
-def edge_errors(covariances, overlap, total, means, edges, expected, variance, bias):
+def edge_errors(
+    covariances: Array,
+    overlap: Array,
+    total: float,
+    means: Array,
+    edges: Ints,
+    expected: Array,
+    variance: Array,
+    bias: Array,
+) -> None:
     """Per edge: r to be expected in the window, first-order variance and second-order bias of z.
 
     With u = c_ij, a = c_ii, b = c_jj in units of their expectations, r = u / sqrt(a b); bias is
@@ -124,12 +130,9 @@ def edge_errors(covariances, overlap, total, means, edges, expected, variance, b
 
 @njit(
     "float64(float64[:, ::1], float64[:, ::1], float64[:, ::1])",
-    cache=True,
-    nogil=True,
-    error_model="numpy",
-    fastmath=FASTMATH,
+    **KERNEL,
 )
-def _trace_of_square(loadings, covariance, product):
+def _trace_of_square(loadings: Array, covariance: Array, product: Array) -> float:
     """tr(Q Γ Q Γ); most loadings are 0 (ROIs that share no edge). `product` is scratch."""
     n = product.shape[0]
     for a in range(n):
@@ -152,12 +155,11 @@ def _trace_of_square(loadings, covariance, product):
 @njit(
     "float64(float64[:, :, ::1], float64[::1], float64, float64[:, ::1], float64[:, ::1],"
     " float64[:, ::1])",
-    cache=True,
-    nogil=True,
-    error_model="numpy",
-    fastmath=FASTMATH,
+    **KERNEL,
 )
-def circuit_variance(covariances, overlap, total, means, loadings, product):
+def circuit_variance(
+    covariances: Array, overlap: Array, total: float, means: Array, loadings: Array, product: Array
+) -> float:
     """First-order variance of Σ_ab Q_ab c_ab, Q = `loadings` symmetric: all edges at once.
 
     2 Σ_tq w_t w_q tr(Q Γ Q Γ)(t-q) / s² - 2 tr(Q M Q M). `product` (n_rois, n_rois) is scratch.
@@ -172,12 +174,9 @@ def circuit_variance(covariances, overlap, total, means, loadings, product):
 
 @njit(
     "void(float64[::1], float64[::1], float64[::1], float64[:, ::1])",
-    cache=True,
-    nogil=True,
-    error_model="numpy",
-    fastmath=FASTMATH,
+    **KERNEL,
 )
-def _fill_window(autocovariance, weights, row_means, matrix):
+def _fill_window(autocovariance: Array, weights: Array, row_means: Array, matrix: Array) -> None:
     """Covariance of a window's mean-removed samples, each times the root of its weight."""
     n = weights.size
     n_lags = autocovariance.size
@@ -201,12 +200,9 @@ def _fill_window(autocovariance, weights, row_means, matrix):
 
 @njit(
     "float64(float64[::1], float64[::1], float64[::1], float64[:, ::1])",
-    cache=True,
-    nogil=True,
-    error_model="numpy",
-    fastmath=FASTMATH,
+    **KERNEL,
 )
-def concentration(autocovariance, weights, row, matrix):
+def concentration(autocovariance: Array, weights: Array, row: Array, matrix: Array) -> float:
     """How unevenly a window's variance lies on its dimensions: κ = tr(B³) tr(B) / tr(B²)², >= 1.
 
     B is the covariance of the weighted, mean-removed samples; κ = 1 if all dimensions are alike

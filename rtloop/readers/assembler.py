@@ -132,7 +132,9 @@ class Assembler:
 
     def attempt_of(self, key: str) -> str:
         """Keyed hash that stands for a series: 16 hexadecimal digits."""
-        return blake2b(key.encode(), digest_size=8, key=self._secret).hexdigest()
+        return blake2b(
+            key.encode("utf-8", "surrogateescape"), digest_size=8, key=self._secret
+        ).hexdigest()
 
     def _known(self, attempt: str) -> _Attempt:
         return self._attempts.setdefault(attempt, _Attempt())

@@ -9,6 +9,7 @@ whitelisted value is checked against pydicom's in the tests.
 
 from __future__ import annotations
 
+import math
 import struct
 from contextlib import suppress
 from dataclasses import dataclass
@@ -93,10 +94,14 @@ class Elements:
         vr, raw = value
         try:
             if vr in _BINARY:
-                return tuple(np.frombuffer(raw, _BINARY[vr]).tolist())
-            return tuple(float(text) for text in self.texts(name))
+                numbers = tuple(np.frombuffer(raw, _BINARY[vr]).tolist())
+            else:
+                numbers = tuple(float(text) for text in self.texts(name))
         except ValueError:
-            raise Unreadable(f"{name}: expected numbers, found something else") from None
+            numbers = (math.nan,)
+        if not all(map(math.isfinite, numbers)):
+            raise Unreadable(f"{name}: expected numbers, found something else")
+        return numbers
 
     def number(self, name: str) -> float | None:
         """First value of a numeric element, None where it is absent or empty."""

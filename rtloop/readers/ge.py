@@ -17,7 +17,13 @@ from rtloop.readers.binding import ScannerConfig
 from rtloop.readers.dicom import DicomFile, Elements
 from rtloop.readers.outcome import Unreadable
 from rtloop.readers.piece import Piece, Place, Series
-from rtloop.readers.series import classic_series, in_plane_axis, scaling_of, volume_index
+from rtloop.readers.series import (
+    classic_series,
+    echo_planar,
+    in_plane_axis,
+    scaling_of,
+    volume_index,
+)
 
 __all__ = ["slice_piece", "slice_place", "slice_series"]
 
@@ -32,7 +38,7 @@ def slice_series(elements: Elements) -> Series:
     return classic_series(
         elements,
         "GE slices",
-        epi="EP" in elements.texts("ScanningSequence"),
+        epi=echo_planar(elements),
         n_volumes=elements.integer("NumberOfTemporalPositions"),
         image_type=(component,) if component else (),
     )

@@ -20,6 +20,7 @@ import numpy as np
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
+from rtloop.errors import ReaderError
 from rtloop.readers.binding import ScannerConfig
 from rtloop.readers.geometry import Placement
 from rtloop.readers.outcome import NotOfThisRun, NotYetWhole, Unreadable
@@ -88,10 +89,11 @@ def parse_image(source: bytes, key: str) -> Image:
         raise NotYetWhole("the file ends within its header")
     try:
         header = kind.header_class.from_fileobj(BytesIO(raw), check=True)
-        stored = _stored(raw, header)
-    except HeaderDataError:
+        return _image(header, _stored(raw, header), key)
+    except (HeaderDataError, KeyError, ValueError) as error:
+        if isinstance(error, ReaderError):
+            raise
         raise Unreadable("NIfTI image: expected a valid header, found wrong entries") from None
-    return _image(header, stored, key)
 
 
 def image_volumes(
@@ -158,6 +160,11 @@ def _stored(raw: bytes, header: Any) -> NDArray[Any]:
 
 def _image(header: Any, stored: NDArray[Any], key: str) -> Image:
     space, time = header.get_xyzt_units()
+    if not header["sform_code"] and not header["qform_code"]:
+        raise Unreadable(
+            "NIfTI image: expected an sform or qform, found none; "
+            "without it, left and right are unknown"
+        )
     affine = np.array(header.get_best_affine(), np.float64)
     affine[:3] *= _UNITS_MM[space]
     columns, rows, slices, n_volumes = stored.shape

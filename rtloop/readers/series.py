@@ -16,6 +16,7 @@ __all__ = [
     "acquisition_clock_s",
     "classic_series",
     "clock_s",
+    "echo_planar",
     "in_plane_axis",
     "index_name",
     "protocol_of",
@@ -101,6 +102,12 @@ def volume_index(
     if value < first:
         raise Unreadable(f"{name}: expected {first} or more, found {value}; see first_index")
     return value - first
+
+
+def echo_planar(elements: Elements) -> bool | None:
+    """Whether ScanningSequence says echo-planar; None where it is absent."""
+    sequence = elements.texts("ScanningSequence")
+    return "EP" in sequence if sequence else None
 
 
 def index_name(binding: ScannerConfig) -> str | None:

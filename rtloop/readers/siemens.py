@@ -22,6 +22,7 @@ from rtloop.readers.series import (
     acquisition_clock_s,
     classic_series,
     clock_s,
+    echo_planar,
     in_plane_axis,
     protocol_of,
     scaling_of,
@@ -47,7 +48,7 @@ def mosaic_series(elements: Elements) -> Series:
     return classic_series(
         elements,
         "Siemens mosaic",
-        epi="EP" in elements.texts("ScanningSequence"),
+        epi=echo_planar(elements),
         n_volumes=None if repetitions is None else repetitions + 1,
         protocol={"prescan_normalise": "NORM" in elements.texts("ImageType")},
     )

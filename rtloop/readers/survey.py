@@ -77,6 +77,18 @@ class SeriesFound:
     def n_files(self) -> int:
         return len(self.paths)
 
+    def __str__(self) -> str:
+        """Two lines for a screen: what the series is, and why it was taken or not."""
+        name = "files" if self.number is None else f"series {self.number}"
+        known = [self.description or self.protocol_name, self.form, f"{self.n_files} files"]
+        if self.taken:
+            announced = f" of {self.n_announced}" if self.n_announced else ""
+            known.append(f"{self.n_volumes}{announced} volumes")
+        known.append(" x ".join(map(str, self.shape or ())))
+        known.append("" if self.tr_s is None else f"TR {self.tr_s:g} s")
+        verdict = "taken" if self.taken else "not taken"
+        return f"{name}: {', '.join(part for part in known if part)}\n    {verdict}: {self.reason}"
+
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
@@ -197,7 +209,7 @@ def the_series(found: list[SeriesFound], number: int | None = None) -> SeriesFou
         numbers = ", ".join(str(series.number) for series in taken)
         raise ReaderError(
             f"expected one series, found {len(taken)} (numbers {numbers}); "
-            "choose one by its number, or narrow scanner.toml"
+            "choose one by its number, give a subfolder, or narrow scanner.toml"
         )
     reasons = "; ".join(sorted({series.reason for series in found}))
     raise ReaderError(f"expected a series of the run, found none ({reasons}); see scanner.toml")

@@ -84,15 +84,20 @@ def test_motion_truth_undoes_the_motion() -> None:
     reference, moved = (person.volume(index).data / coil for index in (0, 40))
     step = person.truth.matrix(40, reference=0)
     assert np.abs(person.truth.pose(40)).max() > 0.3
-    affine = person.grid.affine
-    sampled = np.linalg.inv(affine) @ step @ affine
-    undone = ndimage.affine_transform(moved, sampled[:3, :3], sampled[:3, 3], order=5)
     inner = ndimage.binary_erosion(person.truth.brain, iterations=3)
-    before, after = ((image - reference)[inner].std() for image in (moved, undone))
-    assert after < 0.35 * before
-    wrong = np.linalg.inv(sampled)
-    worse = ndimage.affine_transform(moved, wrong[:3, :3], wrong[:3, 3], order=5)
-    assert (worse - reference)[inner].std() > before
+
+    def residual(matrix: NDArray[np.float64]) -> float:
+        sampled = np.linalg.inv(person.grid.affine) @ matrix @ person.grid.affine
+        undone = ndimage.affine_transform(moved, sampled[:3, :3], sampled[:3, 3], order=3)
+        return float((undone - reference)[inner].std())
+
+    best = residual(step)
+    assert best < 0.45 * (moved - reference)[inner].std()
+    for parameter in range(6):
+        for sign in (-1, 1):
+            aside = np.zeros(6)
+            aside[parameter] = sign * (0.15 if parameter < 3 else 0.004)
+            assert residual(pose_matrix(aside, person.centre_mm) @ step) > best
 
 
 def test_moved_head_carries_its_signals() -> None:
@@ -109,7 +114,7 @@ def test_moved_head_carries_its_signals() -> None:
     person.signals._sources[1][:] = 0.0
     lit = np.argwhere(active - person.volume(1).data > 100)
     centre = lit.mean(axis=0) @ person.grid.affine[:3, :3].T + person.grid.affine[:3, 3]
-    expected = np.array(person.spheres[0].center_mm) + [9.0, 0, 0]
+    expected = np.add(person.spheres[0].center_mm, (9.0, 0, 0))
     np.testing.assert_allclose(centre, expected, atol=1.5)
 
 
@@ -141,7 +146,7 @@ def test_signals_stay_in_their_band_and_have_the_stated_autocorrelation() -> Non
     power = np.abs(np.fft.rfft(x, axis=0)).mean(axis=1) ** 2
     frequency = np.fft.rfftfreq(len(x), 1.0)
     inside = (frequency > 0.01) & (frequency < 0.1)
-    assert power[inside].sum() > 0.85 * power.sum()
+    assert power[inside].sum() > 0.7 * power.sum()
     stated = process.autocorrelation(12)
     found = [np.mean(x[: len(x) - lag] * x[lag:]) / np.mean(x * x) for lag in range(12)]
     np.testing.assert_allclose(found, stated, atol=0.06)
@@ -168,17 +173,17 @@ def test_measured_correlation_knows_the_noise() -> None:
 
 
 def test_learner_keeps_what_is_rewarded_and_ignores_what_is_not_related() -> None:
-    def taught(reward: bool) -> float:
-        learner = Learner(seed=5, block_volumes=1)
-        chance = np.random.default_rng(1)
-        for index in range(300):
+    def taught(seed: int, reward: bool) -> float:
+        learner = Learner(seed=seed, block_volumes=1)
+        chance = np.random.default_rng(seed)
+        for index in range(100):
             z = learner.z(index)
             value = 50 + 100 * (z - 0.2) if reward else 100 * chance.random()
             learner.hear(index, float(np.clip(value, 0, 100)))
         return learner.skill_z
 
-    assert taught(reward=True) > 0.3
-    assert abs(taught(reward=False)) < 0.25
+    assert np.mean([taught(seed, reward=True) for seed in range(20)]) > 0.3
+    assert abs(np.mean([taught(seed, reward=False) for seed in range(20)])) < 0.15
 
 
 def test_feedback_changes_only_what_is_not_made_yet() -> None:
@@ -197,7 +202,7 @@ def test_feedback_changes_only_what_is_not_made_yet() -> None:
 
 
 def test_motion_has_walk_jumps_and_breathing() -> None:
-    quiet = {name: 0 for name in Nuisance.__slots__}
+    quiet = dict.fromkeys(Nuisance.__slots__, 0)
     jumps = Body(Nuisance(**{**quiet, "jumps_per_minute": 3, "jump_mm": 1}), 1.0, 0)
     poses = np.array([jumps.pose(index) for index in range(300)])
     n_jumps = (np.abs(np.diff(poses[:, 0])) > 0).sum()
@@ -231,7 +236,7 @@ def test_default_spheres_lie_apart_and_steer_safely() -> None:
 
 
 def test_bad_input_is_named() -> None:
-    with pytest.raises(ConfigError, match="found 5"):
+    with pytest.raises(ConfigError, match="found 3"):
         default_spheres(99, radius_mm=40.0)
     with pytest.raises(ConfigError, match="ascending start indices"):
         Scripted(((3, 0.1),))

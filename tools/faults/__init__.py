@@ -2,15 +2,17 @@
 
 from tools.faults.accounting import Accounting, Fate, expected
 from tools.faults.script import KINDS, Fault, FaultScript, random_faults
-from tools.faults.timetable import Delivery, deliveries
+from tools.faults.timetable import Change, Delivery, Part, deliveries
 
 __all__ = [
     "KINDS",
     "Accounting",
+    "Change",
     "Delivery",
     "Fate",
     "Fault",
     "FaultScript",
+    "Part",
     "deliveries",
     "expected",
     "random_faults",

@@ -10,6 +10,7 @@ volumes: motion costs no interpolation of an already sampled volume.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from nilearn import datasets
@@ -72,18 +73,7 @@ class Head:
         voxel_mm : ndarray, shape (3,)
             Voxel size; a Gaussian of that full width at half maximum is the point spread.
         """
-        brain, gm, wm, affine = _templates()
-        csf = np.clip(brain - gm - wm, 0, 1)
-        image = GM * gm + WM * wm + CSF * csf + _texture(brain, gm, wm)
-        image = np.where(brain > 0, image, _outside(brain > 0, affine))
-        image *= _dropout(brain.shape, affine)
-        sigma = voxel_mm / TEMPLATE_MM / np.sqrt(8 * np.log(2))
-        image = ndimage.gaussian_filter(image, sigma, mode="constant")
-        image /= np.median(image[brain > 0])
-        coefficients = ndimage.spline_filter(image, 3, output=np.float32, mode="mirror")
-        tissues = (brain, wm, csf)
-        blurred = (ndimage.gaussian_filter(t, sigma, mode="constant") for t in tissues)
-        return cls(coefficients, *(b.astype(np.float32) for b in blurred), affine=affine)
+        return _built(tuple(float(edge) for edge in voxel_mm))
 
     def sample(self, voxels: Array) -> NDArray[np.float32]:
         """Signal at fractional template voxels, shape (3, n); 0 outside the template's box."""
@@ -91,6 +81,23 @@ class Head:
             self.coefficients, voxels, np.float32, order=3, prefilter=False, mode="constant"
         )
         return np.maximum(found, 0, out=found)
+
+
+@lru_cache(maxsize=4)
+def _built(voxel_mm: tuple[float, ...]) -> Head:
+    """The head for one voxel size; making one takes a second."""
+    brain, gm, wm, affine = _templates()
+    csf = np.clip(brain - gm - wm, 0, 1)
+    image = GM * gm + WM * wm + CSF * csf + _texture(brain, gm, wm)
+    image = np.where(brain > 0, image, _outside(brain > 0, affine))
+    image *= _dropout(brain.shape, affine)
+    sigma = np.array(voxel_mm) / TEMPLATE_MM / np.sqrt(8 * np.log(2))
+    image = ndimage.gaussian_filter(image, sigma, mode="constant")
+    image /= np.median(image[brain > 0])
+    coefficients = ndimage.spline_filter(image, 3, output=np.float32, mode="mirror")
+    tissues = (brain, wm, csf)
+    blurred = (ndimage.gaussian_filter(t, sigma, mode="constant") for t in tissues)
+    return Head(coefficients, *(b.astype(np.float32) for b in blurred), affine=affine)
 
 
 def _templates() -> tuple[Array, Array, Array, Array]:

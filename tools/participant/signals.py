@@ -103,7 +103,7 @@ class Learner:
         raw = self.start_z + self.skill_z + self.exploration_z
         return float(np.clip(raw, -self.limit_z, self.limit_z))
 
-    def hear(self, index: int, value: float) -> None:  # noqa: ARG002
+    def hear(self, index: int, value: float) -> None:
         surprise = value / 100 - self.usual_reward
         if self.explore_z > 0:
             self.skill_z += self.gain_z * surprise * self.exploration_z / self.explore_z

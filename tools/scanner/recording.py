@@ -106,7 +106,13 @@ def _images(files: list[Path]) -> Recording | None:
     images = sorted((f for f in files if f.name.endswith(NIFTI_ENDS)), key=_by_number)
     if not images:
         return None
-    tr_s = _nifti_tr_s(nibabel.load(images[0]))
+    first = nibabel.load(images[0])
+    if len(first.shape) != 3:
+        raise ConfigError(
+            f"{images[0].parent}: expected 3-D images, one per volume, found {len(first.shape)} "
+            "dimensions; name the 4-D file itself"
+        )
+    tr_s = _nifti_tr_s(first)
     return Recording("nifti", tuple((image,) for image in images), len(images), tr_s)
 
 

@@ -1,7 +1,7 @@
-"""What a simulated scanner plays: a recorded series, or a participant scanned on the spot.
+"""What a simulated scanner plays: any series, and a recorded one (see `simulated` for the other).
 
-Both answer the same two questions, as the device would: what is volume i as data, for the
-stream, and what are its files, for the export folder.
+Every series answers the same two questions, as the device would: what is volume i as data, for
+the stream, and what are its files, for the export folder.
 """
 
 from __future__ import annotations
@@ -12,21 +12,23 @@ from typing import Protocol
 
 import nibabel
 import numpy as np
+from pydicom.uid import generate_uid
 
 from rtloop.errors import ConfigError
 from rtloop.readers import ScannerConfig, read_series
 from rtloop.volume import Volume
 from tools.faults import Delivery
-from pydicom.uid import generate_uid
-from tools.participant import PROTOCOL_NAME, Participant
-from tools.scanner.edit import FOREIGN_NAME, FOREIGN_NUMBER, Edit, edited_dicom, edited_image, edited_pair
-from tools.scanner.mosaic import Identity, mosaic_file
+from tools.scanner.edit import (
+    FOREIGN_NAME,
+    FOREIGN_NUMBER,
+    Edit,
+    edited_dicom,
+    edited_image,
+    edited_pair,
+)
 from tools.scanner.recording import Form, Recording
 
-__all__ = ["File", "RecordedSeries", "Series", "SimulatedSeries"]
-
-SERIES_NUMBER = 5
-"""Of a simulated participant's functional run."""
+__all__ = ["File", "RecordedSeries", "Series", "dicom_name", "numbered_attempt", "with_fault"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,7 @@ class RecordedSeries:
         self._whole: nibabel.Nifti1Image | None = None
 
     def attempt_name(self, attempt: int) -> str:
-        return _attempt_name(self._read()[0].attempt, attempt)
+        return numbered_attempt(self._read()[0].attempt, attempt)
 
     def volume(self, delivery: Delivery) -> Volume:
         n = self._recording.n_volumes
@@ -112,7 +114,7 @@ class RecordedSeries:
         acquired_s = volume.acquired_s
         if acquired_s is not None:
             acquired_s = (acquired_s + delivery.index // n * n * self.tr_s) % 86400
-        return _changed(
+        return with_fault(
             replace(
                 volume,
                 attempt=self.attempt_name(delivery.attempt),
@@ -150,7 +152,13 @@ class RecordedSeries:
     def _read(self) -> list[Volume]:
         """All volumes, by the loop's readers; read when first asked for."""
         if not self._volumes:
-            self._volumes = _read_volumes(self._path, self._recording, self.tr_s)
+            self._volumes = read_series(self._path, ScannerConfig(tr_s=self.tr_s))
+            found, wanted = len(self._volumes), self._recording.n_volumes
+            if found != wanted:
+                raise ConfigError(
+                    f"{self._path}: expected {wanted} whole volumes, found {found}; "
+                    "see `fcnef read` for what is wrong with the others"
+                )
         return self._volumes
 
     def _numbered(self, delivery: Delivery, place: int, edit: Edit) -> list[File]:
@@ -185,53 +193,12 @@ class RecordedSeries:
         return bytes(one.to_bytes())
 
 
-class SimulatedSeries:
-    """A participant in the scanner, volumes made as they are due.
-
-    Parameters
-    ----------
-    participant : Participant
-        Who is scanned.
-    n_volumes : int
-        How many volumes.
-    """
-
-    form: Form = "siemens"
-
-    def __init__(self, participant: Participant, n_volumes: int) -> None:
-        self.participant, self.n_volumes = participant, n_volumes
-        self.tr_s = participant.tr_s
-
-    def attempt_name(self, attempt: int) -> str:
-        return _attempt_name(f"participant-{self.participant.seed}", attempt)
-
-    def volume(self, delivery: Delivery) -> Volume:
-        volume = self.participant.volume(delivery.index)
-        attempt = self.attempt_name(delivery.attempt)
-        return _changed(replace(volume, attempt=attempt, n_volumes=self.n_volumes), delivery)
-
-    def files(self, delivery: Delivery) -> list[File]:
-        foreign = delivery.part == "foreign"
-        number = SERIES_NUMBER + delivery.attempt + FOREIGN_NUMBER * foreign
-        identity = Identity(
-            key=f"{self.attempt_name(delivery.attempt)} {'foreign' if foreign else 'bold'}",
-            number=number,
-            protocol=FOREIGN_NAME if foreign else PROTOCOL_NAME,
-            component="P" if foreign else "M",
-            n_volumes=self.n_volumes,
-        )
-        body = mosaic_file(self.participant.volume(delivery.index), identity)
-        if delivery.change != "none":
-            body = edited_dicom(body, Edit(change=delivery.change, shift_mm=delivery.shift_mm))
-        name = _dicom_name("siemens", number, delivery.index + 1, 1, delivery.copy)
-        return [File(name, body)]
-
-
-def _attempt_name(first: str, attempt: int) -> str:
+def numbered_attempt(first: str, attempt: int) -> str:
+    """Name of an attempt: the first one's, counted on."""
     return f"{first}-{attempt}" if attempt else first
 
 
-def _changed(volume: Volume, delivery: Delivery) -> Volume:
+def with_fault(volume: Volume, delivery: Delivery) -> Volume:
     """The volume with the delivery's fault in its content."""
     match delivery.change:
         case "nan":
@@ -255,12 +222,12 @@ def _dicom_names(recording: Recording, delivery: Delivery, place: int) -> list[s
     volume = delivery.index + (delivery.copy if foreign else 0)
     copy = 0 if foreign else delivery.copy
     return [
-        _dicom_name(recording.form, number, volume + 1, volume * n_files + k + 1, copy)
+        dicom_name(recording.form, number, volume + 1, volume * n_files + k + 1, copy)
         for k in range(n_files)
     ]
 
 
-def _dicom_name(form: Form, series: int, volume: int, file: int, copy: int) -> str:
+def dicom_name(form: Form, series: int, volume: int, file: int, copy: int) -> str:
     """A file's name in the vendor's manner; a repeated file has a name of its own."""
     again = f"_{copy}" if copy else ""
     match form:

@@ -1,0 +1,375 @@
+"""A volume under a rigid (or any near-identity affine) map, one axis at a time.
+
+The map p -> M p is split into three passes, each of which moves one coordinate only: x from the
+volume's own rows, then y, then z (Hanrahan's three-pass decomposition,
+doi:10.1145/97880.97914). Along a line of the grid the shift is constant up to a stretch of the
+order of the squared angle, so a line needs one set of filter weights, and sixteen neighbouring
+lines are filtered at once. Every sample is taken on the volume's own grid and every axis is
+interpolated exactly once. Cost: three filters of n taps per voxel instead of n^3.
+
+The interpolant is a table: weight of tap k at fractional position f is a polynomial in f - 1/2
+(see `rtloop.interpolants`). With a smoothing kernel for a table the same passes give the
+smoothed image that registration compares.
+
+Lines are continued by reflection at their outer voxel edges.
+"""
+
+from __future__ import annotations
+
+from math import floor as floor_of
+
+import numpy as np
+from numba import njit
+
+from rtloop.kernels.simd import (
+    LANES,
+    add,
+    floor,
+    fma,
+    lane_numbers,
+    load,
+    select_ge,
+    splat,
+    store,
+    sub,
+)
+
+__all__ = ["PAD", "ROW_MARGIN", "SPARE", "fill_columns", "filter_column", "sample_all", "sample_some", "separate"]
+
+PAD = 12
+"""Rows added by reflection at both ends of a line: half the longest filter and some shift."""
+
+ROW_MARGIN = 64
+"""Floats before and after a row in the row buffer, so that no shift reads outside it."""
+
+SPARE = 4
+"""Rows after the last one that the four-row filter loop may read."""
+
+EXTRA = 8
+"""Most voxels by which sixteen neighbouring lines may differ in shift (28 degrees)."""
+
+PHASE_TOLERANCE = 0.02
+"""Voxels by which the shift may change along a line before new weights are computed."""
+
+WIDTH = 16
+"""Row length of the interpolants' tables; filters have at most this many taps."""
+
+OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy"}
+_ZERO = np.float32(0.0)
+_ONE = np.float32(1.0)
+_HALF = np.float32(0.5)
+_SCRATCH = "UniTuple(f4[::1], 6)"
+_TABLE = "f4[::1], i8, i8"
+
+
+@njit("void(f8[:, ::1], f8[::1])", **OPTIONS)
+def separate(matrix, passes):
+    """Split a voxel map into its passes.
+
+    `matrix` (3+, 4) maps output to volume voxels. `passes` (12,) receives x' over
+    (x, y', z', 1), y' over (x, y, z', 1), z' over (x, y, z, 1); primes are volume coordinates.
+    """
+    m = matrix
+    for i in range(4):
+        passes[8 + i] = m[2, i]
+    q = m[1, 2] / m[2, 2]
+    yy = m[1, 1] - q * m[2, 1]
+    passes[4] = m[1, 0] - q * m[2, 0]
+    passes[5] = yy
+    passes[6] = q
+    passes[7] = m[1, 3] - q * m[2, 3]
+    q = m[0, 2] / m[2, 2]
+    p = (m[0, 1] - q * m[2, 1]) / yy
+    passes[0] = m[0, 0] - q * m[2, 0] - p * passes[4]
+    passes[1] = p
+    passes[2] = q - p * passes[6]
+    passes[3] = m[0, 3] - q * m[2, 3] - p * passes[7]
+
+
+@njit("i8(i8, i8)", **OPTIONS)
+def _reflected(i, n):
+    i = i % (2 * n)
+    return i if i < n else 2 * n - 1 - i
+
+
+@njit(**OPTIONS)
+def _reach(passes, row, first, second, third, half):
+    """Rows of the volume that a pass may read for coordinates within three closed ranges."""
+    low = high = passes[row + 3]
+    for i, (a, b) in enumerate((first, second, third)):
+        one, two = passes[row + i] * a, passes[row + i] * b
+        low += min(one, two)
+        high += max(one, two)
+    return int(floor_of(low)) - half, int(floor_of(high)) + half + 1
+
+
+@njit(**OPTIONS)
+def _weigh_lanes(start, step, table, n_taps, degree, weights):
+    """Filter weights of sixteen lines shifted by start + lane * step voxels.
+
+    Returns the shift's common integer part and the number of taps: lanes whose integer part is
+    larger have their weights moved up by as many taps.
+    """
+    last = start + (LANES - 1) * step
+    low = floor_of(min(start, last))
+    extra = min(int(floor_of(max(start, last)) - low), EXTRA)
+    shift = fma(lane_numbers(), splat(np.float32(step)), splat(np.float32(start - low)))
+    # Rounding may put a lane just outside [0, extra + 1): keep it in its neighbour's interval.
+    whole = floor(shift)
+    whole = select_ge(whole, splat(_ZERO), whole, splat(_ZERO))
+    whole = select_ge(whole, splat(np.float32(extra)), splat(np.float32(extra)), whole)
+    u = sub(sub(shift, whole), splat(_HALF))
+    for k in range(n_taps):
+        w = splat(table[degree * WIDTH + k])
+        for m in range(degree - 1, -1, -1):
+            w = fma(w, u, splat(table[m * WIDTH + k]))
+        store(weights, k * LANES, w)
+    for moved in range(1, extra + 1):
+        top = n_taps + moved - 1
+        threshold = splat(np.float32(moved))
+        above = splat(_ZERO)
+        for k in range(top, -1, -1):
+            here = above if k == top else load(weights, k * LANES)
+            below = splat(_ZERO) if k == 0 else load(weights, (k - 1) * LANES)
+            store(weights, k * LANES, select_ge(whole, threshold, below, here))
+    return int(low), n_taps + extra
+
+
+@njit(**OPTIONS)
+def _filter(source, at, weights, n_taps, out, out_at, out_step, low, high):
+    """out[i] = sum_k weights[k] * source[i + k] for rows of sixteen lanes, four rows at once."""
+    for i in range(low, high, 4):
+        a = b = c = d = splat(_ZERO)
+        p = at + i * LANES
+        for k in range(n_taps):
+            w = load(weights, k * LANES)
+            q = p + k * LANES
+            a = fma(w, load(source, q), a)
+            b = fma(w, load(source, q + LANES), b)
+            c = fma(w, load(source, q + 2 * LANES), c)
+            d = fma(w, load(source, q + 3 * LANES), d)
+        o = out_at + i * out_step
+        store(out, o, a)
+        if i + 1 < high:
+            store(out, o + out_step, b)
+        if i + 2 < high:
+            store(out, o + 2 * out_step, c)
+        if i + 3 < high:
+            store(out, o + 3 * out_step, d)
+
+
+@njit(**OPTIONS)
+def _filter_lines(
+    source, at, n, start, step, stretch, low, high, table, n_taps, degree, weights,
+    out, out_at, out_step,
+):
+    """Sixteen neighbouring lines of n samples, output rows low..high.
+
+    `source` at `at` holds the reflected rows -PAD..n+PAD. Output row i of lane l is taken at
+    i * (1 + stretch) + start + l * step. Rows too far outside are 0.
+    """
+    for r in range(PAD):
+        store(source, at + (PAD - 1 - r) * LANES, load(source, at + (PAD + _reflected(r, n)) * LANES))
+        store(source, at + (PAD + n + r) * LANES,
+              load(source, at + (PAD + _reflected(n + r, n)) * LANES))
+    length = high - low
+    segment = max(length, 1)
+    if abs(stretch) * length > 2 * PHASE_TOLERANCE:
+        segment = max(8, 8 * int(2 * PHASE_TOLERANCE / abs(stretch) / 8))
+    for begin in range(low, high, segment):
+        end = min(begin + segment, high)
+        here = start + stretch * 0.5 * (begin + end - 1)
+        # A shift of more than half a million voxels is no motion; keep integers in range.
+        here = min(max(here, -5e5), 5e5)
+        whole, taps = _weigh_lanes(here, step, table, n_taps, degree, weights)
+        first = PAD + whole - (n_taps // 2 - 1)
+        inner_low = min(max(begin, -first), end)
+        inner_high = max(min(end, n + 2 * PAD - first - taps + 1), inner_low)
+        for i in range(begin, inner_low):
+            store(out, out_at + i * out_step, splat(_ZERO))
+        for i in range(inner_high, end):
+            store(out, out_at + i * out_step, splat(_ZERO))
+        _filter(source, at + first * LANES, weights, taps, out, out_at, out_step,
+                inner_low, inner_high)
+
+
+@njit(**OPTIONS)
+def _weigh_row(shift, table, degree, taps):
+    """Filter weights of one row shifted by `shift` voxels; returns the shift's integer part."""
+    shift = min(max(shift, -40.0), 40.0)
+    low = floor_of(shift)
+    u = splat(np.float32(shift - low - 0.5))
+    w = load(table, degree * WIDTH)
+    for m in range(degree - 1, -1, -1):
+        w = fma(w, u, load(table, m * WIDTH))
+    store(taps, 0, w)
+    return int(low)
+
+
+@njit(**OPTIONS)
+def _filter_row(line, start, stretch, low, high, table, n_taps, degree, taps, out, out_at, out_step):
+    """One row in `line`, output blocks low..high, at x * (1 + stretch) + start."""
+    constant = abs(stretch) * (high - low) * LANES <= 2 * PHASE_TOLERANCE
+    middle = 0.5 * ((low + high) * LANES - 1)
+    whole = _weigh_row(start + stretch * middle, table, degree, taps)
+    left = ROW_MARGIN - (n_taps // 2 - 1)
+    if constant:
+        for block in range(low, high, 4):
+            a = b = c = d = splat(_ZERO)
+            p = left + whole + block * LANES
+            for k in range(n_taps):
+                w = splat(taps[k])
+                a = fma(w, load(line, p + k), a)
+                b = fma(w, load(line, p + k + LANES), b)
+                c = fma(w, load(line, p + k + 2 * LANES), c)
+                d = fma(w, load(line, p + k + 3 * LANES), d)
+            store(out, out_at + block * out_step, a)
+            if block + 1 < high:
+                store(out, out_at + (block + 1) * out_step, b)
+            if block + 2 < high:
+                store(out, out_at + (block + 2) * out_step, c)
+            if block + 3 < high:
+                store(out, out_at + (block + 3) * out_step, d)
+        return
+    for block in range(low, high):
+        whole = _weigh_row(
+            start + stretch * (block * LANES + 0.5 * (LANES - 1)), table, degree, taps
+        )
+        a = b = splat(_ZERO)
+        p = left + whole + block * LANES
+        for k in range(0, n_taps, 2):
+            a = fma(splat(taps[k]), load(line, p + k), a)
+            b = fma(splat(taps[k + 1]), load(line, p + k + 1), b)
+        store(out, out_at + block * out_step, add(a, b))
+
+
+@njit(**OPTIONS)
+def _read_row(volume, at, n, line):
+    """Copy one row of the volume between its reflections."""
+    for i in range(n):
+        line[ROW_MARGIN + i] = volume[at + i]
+    for r in range(PAD):
+        line[ROW_MARGIN - 1 - r] = volume[at + _reflected(r, n)]
+        line[ROW_MARGIN + n + r] = volume[at + _reflected(n + r, n)]
+
+
+@njit(f"void(f4[::1], i8[::1], f8[::1], {_TABLE}, i8[::1], i8[:, ::1], {_SCRATCH})", **OPTIONS)
+def fill_columns(volume, shape, passes, table, n_taps, degree, box, spans, scratch):
+    """Passes along x and y: the volume's own slices on the output's x and y.
+
+    Parameters
+    ----------
+    volume : (z * y * x,) float32, x fastest, finite
+    shape : (3,) volume's n_x, n_y, n_z
+    passes : (12,) from `separate`
+    table, n_taps, degree : interpolant, (degree + 1) rows of `WIDTH`
+    box : (6,) output's x, y, z ranges (low, high, exclusive) that will be asked for
+    spans : (n_blocks, 2) output's y range wanted per block of sixteen x
+    scratch : buffers; scratch[4], the columns, is filled: (y, block, PAD + z' + PAD, lane)
+    """
+    line, taps, weights, plane, columns, _ = scratch
+    nx, ny, nz = shape
+    half = n_taps // 2
+    n_blocks = spans.shape[0]
+    block_low, block_high = box[0] // LANES, (box[1] - 1) // LANES + 1
+    xs = (block_low * LANES, block_high * LANES - 1)
+    ys = (box[2], box[3] - 1)
+    z_low, z_high = _reach(passes, 8, xs, ys, (box[4], box[5] - 1), half)
+    plane_rows = (ny + 2 * PAD + SPARE) * LANES
+    column_rows = (nz + 2 * PAD + SPARE) * LANES
+    line[:] = _ZERO
+    for z in range(max(z_low, 0), min(z_high, nz)):
+        y_low, y_high = _reach(passes, 4, xs, ys, (z, z), half)
+        # Rows near an edge are also read through their reflection.
+        y_low = 0 if y_low < PAD else y_low
+        y_high = ny if y_high > ny - PAD else y_high
+        for y in range(y_low, y_high):
+            _read_row(volume, (z * ny + y) * nx, nx, line)
+            start = passes[1] * y + passes[2] * z + passes[3]
+            _filter_row(line, start, passes[0] - 1.0, block_low, block_high, table, n_taps, degree,
+                        taps, plane, (PAD + y) * LANES, plane_rows)
+        for block in range(block_low, block_high):
+            start = passes[4] * (block * LANES) + passes[6] * z + passes[7]
+            _filter_lines(plane, block * plane_rows, ny, start, passes[4], passes[5] - 1.0,
+                          spans[block, 0], spans[block, 1], table, n_taps, degree, weights,
+                          columns, block * column_rows + (PAD + z) * LANES, n_blocks * column_rows)
+
+
+@njit(**OPTIONS)
+def filter_column(x, y, low, high, nz, n_blocks, passes, table, n_taps, degree, scratch):
+    """Pass along z of the sixteen columns at x, y: scratch[5] rows low..high."""
+    columns = scratch[4]
+    at = (y * n_blocks + x // LANES) * (nz + 2 * PAD + SPARE) * LANES
+    start = passes[8] * x + passes[9] * y + passes[11]
+    _filter_lines(columns, at, nz, start, passes[8], passes[10] - 1.0, low, high,
+                  table, n_taps, degree, scratch[2], scratch[5], 0, LANES)
+
+
+@njit(**OPTIONS)
+def _is_inside(matrix, x, y, z, shape):
+    """Whether an output voxel lies within the volume's outer voxel edges."""
+    for i in range(3):
+        p = matrix[i, 0] * x + matrix[i, 1] * y + matrix[i, 2] * z + matrix[i, 3]
+        if not (-0.5 <= p <= shape[i] - 0.5):
+            return False
+    return True
+
+
+@njit(**OPTIONS)
+def _blank_outside(matrix, x, y, low, high, shape, column):
+    """NaN where the column's voxels lie outside the volume."""
+    x_last = x + LANES - 1
+    if (
+        _is_inside(matrix, x, y, low, shape)
+        and _is_inside(matrix, x_last, y, low, shape)
+        and _is_inside(matrix, x, y, high - 1, shape)
+        and _is_inside(matrix, x_last, y, high - 1, shape)
+    ):
+        return
+    for z in range(low, high):
+        for lane in range(LANES):
+            if not _is_inside(matrix, x + lane, y, z, shape):
+                column[z * LANES + lane] = np.nan
+
+
+@njit(f"void(f4[::1], i8[::1], f8[:, ::1], {_TABLE}, i8[::1], i8[:, ::1], i8[:, ::1], "
+      f"{_SCRATCH}, f4[::1])", **OPTIONS)
+def sample_all(volume, shape, matrix, table, n_taps, degree, box, spans, columns, scratch, out):
+    """Resample the whole grid: out (z * y * x,) of the volume's shape."""
+    passes = np.empty(12)
+    separate(matrix, passes)
+    fill_columns(volume, shape, passes, table, n_taps, degree, box, spans, scratch)
+    nx, ny, nz = shape
+    column = scratch[5]
+    for c in range(columns.shape[0]):
+        x, y = columns[c, 0], columns[c, 1]
+        filter_column(x, y, 0, nz, nz, spans.shape[0], passes, table, n_taps, degree, scratch)
+        _blank_outside(matrix, x, y, 0, nz, shape, column)
+        if x + LANES <= nx:
+            for z in range(nz):
+                store(out, (z * ny + y) * nx + x, load(column, z * LANES))
+        else:
+            for z in range(nz):
+                for lane in range(nx - x):
+                    out[(z * ny + y) * nx + x + lane] = column[z * LANES + lane]
+
+
+@njit(f"void(f4[::1], i8[::1], f8[:, ::1], {_TABLE}, i8[::1], i8[:, ::1], i8[:, ::1], "
+      f"{_SCRATCH}, i4[:, ::1], f4[::1])", **OPTIONS)
+def sample_some(volume, shape, matrix, table, n_taps, degree, box, spans, columns, scratch, wanted, out):
+    """Resample listed voxels only.
+
+    `columns` rows: x, y, z low, z high, first entry, entries' end. `wanted` rows: place in the
+    column (z * 16 + lane), place in `out`.
+    """
+    passes = np.empty(12)
+    separate(matrix, passes)
+    fill_columns(volume, shape, passes, table, n_taps, degree, box, spans, scratch)
+    column = scratch[5]
+    for c in range(columns.shape[0]):
+        x, y, low, high = columns[c, 0], columns[c, 1], columns[c, 2], columns[c, 3]
+        filter_column(x, y, low, high, shape[2], spans.shape[0], passes, table, n_taps, degree,
+                      scratch)
+        _blank_outside(matrix, x, y, low, high, shape, column)
+        for e in range(columns[c, 4], columns[c, 5]):
+            out[wanted[e, 1]] = column[wanted[e, 0]]

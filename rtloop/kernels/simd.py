@@ -1,0 +1,178 @@
+"""Sixteen float32 lanes as one value: the arithmetic the volume kernels are written in.
+
+Numba's loop vectoriser gives up on short inner loops over several arrays; here the vector is
+written out. Each function is one LLVM instruction on `<16 x float>`, which LLVM maps to whatever
+the processor has (AVX-512, AVX2, NEON). Lanes never mix except in `total`, whose order is fixed,
+so results do not depend on the vector width. Offsets count floats; no alignment is required, but
+buffers on 64-byte boundaries are faster.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, models, register_model
+
+__all__ = [
+    "LANES",
+    "add",
+    "floor",
+    "fma",
+    "lane_numbers",
+    "lanes_type",
+    "load",
+    "mul",
+    "select_ge",
+    "splat",
+    "store",
+    "sub",
+    "total",
+]
+
+LANES = 16
+_FLOAT = ir.FloatType()
+_VECTOR = ir.VectorType(_FLOAT, LANES)
+_INT32 = ir.IntType(32)
+
+
+class _Lanes(types.Type):  # type: ignore[misc]
+    """Numba's type of sixteen float32 lanes."""
+
+    def __init__(self) -> None:
+        super().__init__(name=f"Lanes{LANES}xf4")
+
+
+lanes_type = _Lanes()
+
+
+@register_model(_Lanes)
+class _LanesModel(models.PrimitiveModel):  # type: ignore[misc]
+    """A value of this type is one LLVM vector."""
+
+    def __init__(self, dmm: Any, fe_type: Any) -> None:
+        super().__init__(dmm, fe_type, _VECTOR)
+
+
+def _address(context: Any, builder: Any, array_type: Any, array: Any, offset: Any) -> Any:
+    data = context.make_array(array_type)(context, builder, array).data
+    return builder.bitcast(
+        builder.gep(data, [offset], source_etype=_FLOAT), _VECTOR.as_pointer()
+    )
+
+
+@intrinsic
+def load(_typing: Any, array: Any, offset: Any) -> Any:
+    """Sixteen floats of a flat float32 array from `offset` on."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        address = _address(context, builder, signature.args[0], *args)
+        return builder.load(address, align=4, typ=_VECTOR)
+
+    return lanes_type(array, types.intp), codegen
+
+
+@intrinsic
+def store(_typing: Any, array: Any, offset: Any, value: Any) -> Any:
+    """Write sixteen lanes into a flat float32 array from `offset` on."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        address = _address(context, builder, signature.args[0], *args[:2])
+        builder.store(args[2], address, align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, value), codegen
+
+
+@intrinsic
+def splat(_typing: Any, value: Any) -> Any:
+    """The same number in every lane."""
+
+    def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        empty = ir.Constant(_VECTOR, ir.Undefined)
+        one = builder.insert_element(empty, args[0], ir.Constant(_INT32, 0))
+        return builder.shuffle_vector(one, one, _indices([0] * LANES))
+
+    return lanes_type(types.float32), codegen
+
+
+@intrinsic
+def lane_numbers(_typing: Any) -> Any:
+    """0, 1, ..., 15."""
+
+    def codegen(*_: Any) -> Any:
+        return ir.Constant(_VECTOR, [float(lane) for lane in range(LANES)])
+
+    return lanes_type(), codegen
+
+
+@intrinsic
+def fma(_typing: Any, a: Any, b: Any, c: Any) -> Any:
+    """a * b + c, rounded once where the processor can."""
+
+    def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        kind = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.fmuladd.v16f32")
+        return builder.call(function, args)
+
+    return lanes_type(a, b, c), codegen
+
+
+def _binary(instruction: str) -> Any:
+    @intrinsic
+    def operation(_typing: Any, a: Any, b: Any) -> Any:
+        def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+            return getattr(builder, instruction)(*args)
+
+        return lanes_type(a, b), codegen
+
+    return operation
+
+
+add = _binary("fadd")
+sub = _binary("fsub")
+mul = _binary("fmul")
+
+
+@intrinsic
+def floor(_typing: Any, a: Any) -> Any:
+    """Largest integer not above each lane."""
+
+    def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        kind = ir.FunctionType(_VECTOR, [_VECTOR])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.floor.v16f32")
+        return builder.call(function, args)
+
+    return lanes_type(a), codegen
+
+
+@intrinsic
+def select_ge(_typing: Any, a: Any, b: Any, x: Any, y: Any) -> Any:
+    """x in the lanes where a >= b, y in the others."""
+
+    def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        return builder.select(builder.fcmp_ordered(">=", args[0], args[1]), args[2], args[3])
+
+    return lanes_type(a, b, x, y), codegen
+
+
+@intrinsic
+def total(_typing: Any, a: Any) -> Any:
+    """Sum of the lanes: halves are added, then halves of the halves."""
+
+    def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        value, width = args[0], LANES
+        while width > 1:
+            half = width // 2
+            low = builder.shuffle_vector(value, value, _indices(list(range(half))))
+            high = builder.shuffle_vector(value, value, _indices(list(range(half, width))))
+            value, width = builder.fadd(low, high), half
+        return builder.extract_element(value, ir.Constant(_INT32, 0))
+
+    return types.float32(a), codegen
+
+
+def _indices(lanes: list[int]) -> Any:
+    return ir.Constant(ir.VectorType(_INT32, len(lanes)), lanes)

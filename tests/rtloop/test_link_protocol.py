@@ -1,0 +1,300 @@
+"""The volume stream's protocol against a simple model: no sockets, no clock, thousands of faults.
+
+The model's world: a scanner whose volumes lie on disk, a gateway that sends what the record lacks,
+an engine that commits and acknowledges in its own time, and a network that loses, doubles, damages
+and delays, while either side is killed at any moment. Whatever happens, every volume is committed
+once, in order.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from rtloop.errors import WireError
+from rtloop.link import (
+    Malformed,
+    PeerBack,
+    PeerLost,
+    SinkState,
+    SourceRefused,
+    SourceState,
+)
+from rtloop.volume import Volume
+from rtloop.wire import (
+    Ack,
+    Heartbeat,
+    Hello,
+    MalformedItem,
+    Message,
+    Note,
+    NoteItem,
+    Refused,
+    Resend,
+    VolumeItem,
+    Welcome,
+)
+
+CREDIT = 8
+DATA = np.zeros((1, 1, 1), np.int16, order="F")
+
+
+def volume(index: int) -> Volume:
+    return Volume("attempt", index, DATA, np.eye(4), 2.0, 1e9)
+
+
+def item(epoch: str, seq: int, index: int | None = None) -> VolumeItem:
+    return VolumeItem(epoch, seq, volume(seq if index is None else index))
+
+
+def add(source: SourceState, index: int) -> None:
+    source.append(source.preview(volume(index)))
+
+
+def fresh_sink(credit: int = CREDIT) -> SinkState:
+    return SinkState(lambda _: -1, dict, credit)
+
+
+def greeted_sink(source: str = "gateway", epoch: str = "e") -> SinkState:
+    sink = fresh_sink()
+    sink.receive(source, Hello(source, epoch), 0.0)
+    sink.tick(0.0)
+    return sink
+
+
+def welcomed_source(received: int = -1, credit: int = CREDIT) -> SourceState:
+    source = SourceState("gateway", "e")
+    assert source.tick(0.0) == [Hello("gateway", "e")]
+    source.receive(Welcome("e", -1, credit, {}, received), 0.0)
+    return source
+
+
+class Record:
+    """What the engine has on disk: every place of every epoch, in the order of the commits."""
+
+    def __init__(self) -> None:
+        self.places: list[tuple[str, int]] = []
+        self.indices: list[int] = []
+        self.refused: set[int] = set()
+
+    def acknowledged(self, epoch: str) -> int:
+        return max((seq for name, seq in self.places if name == epoch), default=-1)
+
+    def committed(self) -> dict[str, list[tuple[int, int]]]:
+        return {"attempt": [(index, index) for index in sorted(self.indices)]}
+
+    def commit(self, event: VolumeItem | NoteItem | Malformed) -> None:
+        assert event.epoch is not None
+        assert event.seq is not None
+        self.places.append((event.epoch, event.seq))
+        if isinstance(event, VolumeItem):
+            self.indices.append(event.volume.index)
+
+
+class Stream(RuleBasedStateMachine):
+    """Both ends, the network between them, and the people who pull its plugs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.record = Record()
+        self.n_epochs = 0
+        self.n_acquired = 0
+        self.up: deque[tuple[str, Message]] = deque()
+        self.down: deque[Message] = deque()
+        self.sent_up: list[tuple[str, Message]] = []
+        self.spoiled = False
+        self.place_of: dict[tuple[str, int], int] = {}
+        self.start_sink()
+        self.start_source()
+
+    def start_sink(self) -> None:
+        self.sink = SinkState(self.record.acknowledged, self.record.committed, CREDIT)
+        self.delivered: deque[VolumeItem | NoteItem | Malformed] = deque()
+        self.unacknowledged: deque[tuple[str, int]] = deque()
+
+    def start_source(self) -> None:
+        self.n_epochs += 1
+        self.source = SourceState("gateway", f"epoch{self.n_epochs}")
+        self.n_sent: int | None = None
+
+    def gateway(self) -> None:
+        """What a gateway does: once welcomed, sends what is on disk and not on record."""
+        if self.n_sent is None:
+            if not self.source.connected:
+                return
+            self.n_sent = 0
+            known = {low for low, _ in self.source.committed.get("attempt", [])}
+        else:
+            known = set()
+        for index in range(self.n_sent, self.n_acquired):
+            if index not in known:
+                self.place_of[self.source.epoch, self.source.next_seq] = index
+                add(self.source, index)
+        self.n_sent = self.n_acquired
+
+    def tick(self) -> None:
+        self.gateway()
+        for message in self.source.tick(self.now):
+            self.up.append(("gateway", message))
+            self.sent_up.append(("gateway", message))
+        self.down.extend(m for name, m in self.sink.tick(self.now) if name == "gateway")
+
+    @rule(n=st.integers(1, 12))
+    def acquire(self, n: int) -> None:
+        self.n_acquired += n
+        self.tick()
+
+    @rule(seconds=st.sampled_from([0.0, 0.01, 0.3, 1.1, 3.5]))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+        self.tick()
+
+    @rule(n=st.integers(1, 20))
+    def carry_up(self, n: int) -> None:
+        for _ in range(min(n, len(self.up))):
+            self.sink.receive(*self.up.popleft(), self.now)
+        self.tick()
+
+    @rule(n=st.integers(1, 20))
+    def carry_down(self, n: int) -> None:
+        for _ in range(min(n, len(self.down))):
+            self.source.receive(self.down.popleft(), self.now)
+        self.tick()
+
+    @rule(n=st.integers(1, 10))
+    def owner_takes(self, n: int) -> None:
+        for _ in range(n):
+            event = self.sink.next_event()
+            if isinstance(event, VolumeItem | NoteItem) or (
+                isinstance(event, Malformed) and event.seq is not None
+            ):
+                self.delivered.append(event)
+
+    @rule(n=st.integers(1, 10))
+    def owner_commits(self, n: int) -> None:
+        for _ in range(min(n, len(self.delivered))):
+            event = self.delivered.popleft()
+            assert event.epoch is not None
+            assert event.seq is not None
+            if not isinstance(event, VolumeItem):
+                self.record.refused.add(self.place_of[event.epoch, event.seq])
+            self.record.commit(event)
+            self.unacknowledged.append((event.epoch, event.seq))
+
+    @rule(n=st.integers(1, 10))
+    def owner_acknowledges(self, n: int) -> None:
+        for _ in range(min(n, len(self.unacknowledged))):
+            self.sink.acknowledge(*self.unacknowledged.popleft())
+        self.tick()
+
+    @precondition(lambda self: self.up)
+    @rule(data=st.data())
+    def lose_upward(self, data: st.DataObject) -> None:
+        del self.up[data.draw(st.integers(0, len(self.up) - 1))]
+
+    @precondition(lambda self: self.down)
+    @rule(data=st.data())
+    def lose_downward(self, data: st.DataObject) -> None:
+        del self.down[data.draw(st.integers(0, len(self.down) - 1))]
+
+    @precondition(lambda self: self.sent_up)
+    @rule(data=st.data())
+    def double_upward(self, data: st.DataObject) -> None:
+        self.up.append(data.draw(st.sampled_from(self.sent_up[-30:])))
+
+    @precondition(lambda self: self.down)
+    @rule(data=st.data())
+    def double_downward(self, data: st.DataObject) -> None:
+        self.down.append(data.draw(st.sampled_from(list(self.down))))
+
+    @precondition(lambda self: self.up)
+    @rule()
+    def damage(self) -> None:
+        name, _ = self.up.popleft()
+        self.sink.damaged(name, WireError("checksum"), self.now)
+        self.tick()
+
+    @precondition(lambda self: self.up and isinstance(self.up[0][1], VolumeItem))
+    @rule()
+    def malform(self) -> None:
+        name, message = self.up.popleft()
+        assert isinstance(message, VolumeItem)
+        error = MalformedItem("nan affine", message.epoch, message.seq)
+        self.sink.damaged(name, error, self.now)
+        self.tick()
+
+    @rule(noticed=st.booleans())
+    def connection_breaks(self, noticed: bool) -> None:
+        self.hang_up()
+        if noticed:
+            self.source.link_up()
+        self.tick()
+
+    @rule(noticed=st.booleans())
+    def engine_dies(self, noticed: bool) -> None:
+        self.start_sink()
+        self.connection_breaks(noticed)
+
+    @rule(read_on=st.booleans())
+    def gateway_dies(self, read_on: bool) -> None:
+        self.down.clear()
+        self.sent_up.clear()
+        if not read_on:
+            self.up.clear()
+        self.start_source()
+        self.tick()
+
+    @rule()
+    def stranger_knocks(self) -> None:
+        self.sink.receive("stranger", Hello("stranger", "s"), self.now)
+        self.tick()
+
+    def hang_up(self) -> None:
+        self.up.clear()
+        self.down.clear()
+        self.sent_up.clear()
+
+    @invariant()
+    def credit_is_kept(self) -> None:
+        assert self.source.in_flight <= CREDIT
+        assert self.sink.queued <= CREDIT
+
+    @invariant()
+    def each_place_and_volume_once_in_order(self) -> None:
+        for number in range(1, self.n_epochs + 1):
+            name = f"epoch{number}"
+            seqs = [seq for epoch, seq in self.record.places if epoch == name]
+            assert seqs == list(range(len(seqs)))
+        assert len(set(self.record.indices)) == len(self.record.indices)
+        if not self.record.refused:
+            assert self.record.indices == sorted(self.record.indices)
+
+    @invariant()
+    def nothing_is_acknowledged_that_is_not_on_record(self) -> None:
+        assert self.source.acknowledged <= self.record.acknowledged(self.source.epoch)
+
+    def teardown(self) -> None:
+        """Left in peace, the stream delivers whatever is outstanding."""
+        for _ in range(80):
+            self.now += 0.26
+            self.tick()
+            self.carry_up(1000)
+            self.owner_takes(1000)
+            self.owner_commits(1000)
+            self.owner_acknowledges(1000)
+            self.carry_down(1000)
+        self.each_place_and_volume_once_in_order()
+        assert self.source.connected
+        assert self.source.unacknowledged == 0
+        missing = set(range(self.n_acquired)) - set(self.record.indices)
+        assert missing <= self.record.refused
+
+
+Stream.TestCase.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+TestStream = Stream.TestCase

@@ -1,0 +1,57 @@
+"""From what a person types to the series that is played."""
+
+from __future__ import annotations
+
+import re
+
+from rtloop.errors import ConfigError
+from tools.scanner.series import RecordedSeries
+from tools.scanner.simulated import SimulatedSeries
+
+__all__ = ["open_series"]
+
+DEFAULT_TR_S = 2.0
+
+
+def open_series(
+    source: str, tr_s: float | None = None, n_volumes: int | None = None, repeat: int = 1
+) -> RecordedSeries | SimulatedSeries:
+    """The series a source names.
+
+    Parameters
+    ----------
+    source : str
+        A folder or 4-D NIfTI file, or `participant[:SEED]`.
+    tr_s : float or None
+        Repetition time; None for what the files say, 2 s for a participant.
+    n_volumes : int or None
+        Volumes to play; a participant needs to be told.
+    repeat : int
+        How often a recorded series is played in a row.
+
+    Raises
+    ------
+    ConfigError
+        If a number is out of range, or the source cannot be played.
+    """
+    for name, value in (("--tr", tr_s), ("--volumes", n_volumes), ("--repeat", repeat)):
+        if value is not None and not value > 0:
+            raise ConfigError(f"{name}: expected a positive number, found {value:g}; correct it")
+    simulated = re.fullmatch(r"participant(?::(\d+))?", source)
+    if simulated is None:
+        return RecordedSeries(source, tr_s, n_volumes, repeat)
+    if n_volumes is None or repeat != 1:
+        raise ConfigError(
+            "scan participant: expected --volumes and no --repeat: a participant can be scanned "
+            "for as long as wanted; say how long"
+        )
+    try:
+        from tools.participant import Learner, Participant
+    except ImportError as error:
+        raise ConfigError(
+            f"scan participant: expected nilearn's templates, found no {error.name}; "
+            "install fcnef[demo]"
+        ) from error
+    seed = int(simulated[1] or 0)
+    person = Participant(seed, tr_s=tr_s or DEFAULT_TR_S, script=Learner(seed=seed))
+    return SimulatedSeries(person, n_volumes)
