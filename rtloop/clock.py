@@ -16,8 +16,9 @@ __all__ = ["ClockFit"]
 RESIDUAL_LIMIT_S = 0.020
 TR_ERROR_LIMIT = 1e-3
 
-SURE = 4.0
-"""Standard errors by which a TR must exceed the limit; it is looked at after every volume."""
+SURE, N_SURE = 4.0, 20
+"""Standard errors by which a TR must exceed the limit, and volumes for that; it is looked at after
+every volume."""
 
 N_START = 8
 """Volumes of the first fit; nothing is judged before."""
@@ -143,13 +144,16 @@ class ClockFit:
         self._origin = (index, acquired_s or 0.0, host_s)
         told = [(i, acquired) for i, acquired, _ in self._start if acquired is not None]
         if len(told) == len(self._start):
-            line = _Line([(self._scheduled_s(i), self._lag_s(i, acquired)) for i, acquired in told])
-            if line.n == len(told) and all(b[1] > a[1] for a, b in pairwise(told)):
+            lags = [(self._scheduled_s(i), self._lag_s(i, acquired)) for i, acquired in told]
+            line = _Line(lags)
+            even = all(abs(line.residual(*lag)) <= RESIDUAL_LIMIT_S for lag in lags)
+            if even and all(b[1] > a[1] for a, b in pairwise(told)):
                 self._scanner = line
         points = [self._point(*start) for start in self._start]
         self._host = _Line(points)
-        off_s = [abs(self._host.residual(*point)) for point in points]
-        self._usual_s = max(median(off_s), LEAST_USUAL_S)
+        off_s = sorted(abs(self._host.residual(*point)) for point in points)
+        # the upper quartile: two late ones of the first eight do no harm
+        self._usual_s = max(off_s[N_START * 3 // 4 - 1], LEAST_USUAL_S)
         return self._check_tr()
 
     def _settle(self) -> tuple[str, ...]:
@@ -172,7 +176,7 @@ class ClockFit:
     def _check_tr(self) -> tuple[str, ...]:
         line = self._scanner or self._host
         assert line is not None
-        if self._tr_told or abs(line.slope) - SURE * line.slope_error <= TR_ERROR_LIMIT:
+        if self._tr_told or line.n < N_SURE or abs(line.slope) - SURE * line.slope_error <= TR_ERROR_LIMIT:
             return ()
         self._tr_told = True
         true_s = self._tr_s * (1.0 + line.slope)

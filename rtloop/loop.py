@@ -53,6 +53,14 @@ SPACE_WARNING_VOLUMES = 200
 """The operator is warned when the disk holds fewer further volumes than this."""
 
 CLOCK_STEP_S = 0.1
+NOTE_ACTIONS = {
+    "refused": "not used; the volume counts as missing",
+    "duplicate": "ignored",
+    "skipped": "not of this run",
+    "series_opened": "followed",
+    "series_closed": "closed",
+}
+
 TRAILING_MISSING = 3
 """A run whose last volumes are missing counts as complete up to this many of them."""
 
@@ -169,7 +177,7 @@ class Loop:
 
     def _take_note(self, note: Note, place: tuple[str, int]) -> None:
         with self._record.transaction():
-            self._record.add_note(note, "recorded; counts as missing if no volume follows")
+            self._record.add_note(note, NOTE_ACTIONS[note.kind])
             self._record.acknowledge(*place)
         self._stream.acknowledge(*place)
         self._tell("fault", {"kind": note.kind, "reason": note.reason, "index": note.index})

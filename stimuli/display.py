@@ -36,6 +36,10 @@ __all__ = ["Display", "DisplayConfig", "main"]
 MAX_NOTE = 1000
 """Longest line for the record, characters."""
 
+REDRAW_S = 0.5
+"""Where flips do not wait for a screen, a picture that has not changed is drawn this often only:
+software rendering costs the loop on the same processor a quarter of a core otherwise."""
+
 KEY_POLL_S = 0.002
 """How often keys are read while waiting, where a press is timed by its reading."""
 
@@ -151,6 +155,8 @@ class Display:
         )
         self._screenplay = Screenplay(config.silence_s)
         self._frames = Frames(self._window, config.frame_rate_hz, config.software_paced)
+        self._drawn: Picture | None = None
+        self._drawn_s = 0.0
 
     def end(self, number: int = 0, frame: FrameType | None = None) -> None:
         """Leave after the next flip; a signal handler."""
@@ -198,6 +204,10 @@ class Display:
             self._reporter.send(pulse)
 
     def _show(self, picture: Picture) -> None:
+        if self._is_shown(picture):
+            self._frames.skip()
+            self._report()
+            return
         try:
             self._scenes.draw(picture)
             self._capture.look(self._window, picture)
@@ -210,6 +220,13 @@ class Display:
             ) from error
         self._screenplay.flipped(picture, flip_s)
         self._report()
+        self._drawn, self._drawn_s = picture, time.monotonic()
+
+    def _is_shown(self, picture: Picture) -> bool:
+        """Whether the screen shows just this, and nothing has to be told of another flip."""
+        fresh = time.monotonic() - self._drawn_s < REDRAW_S
+        unpaced = self._frames.pacing == "software-paced"
+        return unpaced and fresh and picture == self._drawn and not self._screenplay.pending
 
     def _report(self) -> None:
         for shown in self._screenplay.take_reports():
@@ -259,7 +276,7 @@ class Display:
     def _closing(self) -> str:
         frames = self._frames
         return (
-            f"display: closed after {frames.n_flips} frames, {frames.n_dropped} dropped, "
+            f"display: closed after {frames.n_frames} frames, {frames.n_dropped} dropped, "
             f"{frames.pacing}"
         )
 

@@ -84,6 +84,11 @@ class Screenplay:
         return self._stopped_attempt is not None
 
     @property
+    def pending(self) -> bool:
+        """Whether the newest message still waits for its first flip."""
+        return self._newest is not None and self._newest.report is None and not self.stopped
+
+    @property
     def started(self) -> bool:
         """Whether the loop has shown more than its waiting screen."""
         return self._newest is not None and self._newest.message.scene not in PATIENT

@@ -187,7 +187,7 @@ class Frames:
         self.pacing: Pacing = "software-paced" if measured_hz is None else "vertical sync"
         self.rate_hz = rate_hz or measured_hz or SOFTWARE_RATE_HZ
         self.period_s = 1.0 / self.rate_hz
-        self.n_flips = 0
+        self.n_frames = 0
         self.n_dropped = 0
         self._clock_step_s = 0.0
         self._flipped_s = clocks.now_s()
@@ -211,20 +211,29 @@ class Frames:
             Time of the flip, Unix seconds.
         """
         if self.pacing == "software-paced":
-            self._clocks.sleep(max(0.0, self._deadline_s - self._clocks.now_s()))
+            self._await_deadline()
         flip_s = self._clocks.to_host_s(self.window.flip())
         self._count(self._clocks.now_s())
         return flip_s
+
+    def skip(self) -> None:
+        """Let a frame pass without a flip, for a picture that has not changed; only where the
+        pace is kept in software, since elsewhere it is the flip that waits."""
+        self._await_deadline()
+        self._count(self._clocks.now_s())
 
     def take_clock_step_s(self) -> float:
         """Seconds by which the host clock has been set since the last call, 0 if it was not."""
         step_s, self._clock_step_s = self._clock_step_s, 0.0
         return step_s
 
+    def _await_deadline(self) -> None:
+        self._clocks.sleep(max(0.0, self._deadline_s - self._clocks.now_s()))
+
     def _count(self, now_s: float) -> None:
-        if self.n_flips and now_s - self._flipped_s > 1.5 * self.period_s:
+        if self.n_frames and now_s - self._flipped_s > 1.5 * self.period_s:
             self.n_dropped += round((now_s - self._flipped_s) / self.period_s) - 1
-        self.n_flips += 1
+        self.n_frames += 1
         self._flipped_s = now_s
         self._deadline_s = self._next_deadline(now_s)
         offset_s = self._clocks.host_s() - self._clocks.now_s()

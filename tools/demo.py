@@ -24,7 +24,7 @@ from rich.console import Console
 
 from rtloop.errors import FcnefError
 from rtloop.link import Listener
-from rtloop.plan import Plan
+from rtloop.plan import Plan, SphereRois
 from rtloop.replay import Verdict, verify
 from rtloop.wire import Telemetry
 from tools.faults import FaultScript
@@ -116,7 +116,7 @@ class Demo:
         first, second = self.participant.spheres[:2]
         plan = Plan.create(
             participant="simulated-01",
-            rois={"spheres": [sphere.model_dump() for sphere in self.participant.spheres]},
+            rois=SphereRois(spheres=self.participant.spheres),
             edges=[{"a": first.name, "b": second.name}],
             tr_s=TR_S,
             n_volumes=N_VOLUMES,

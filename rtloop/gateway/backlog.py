@@ -25,10 +25,13 @@ class Backlog:
     ----------
     on_record : collection of str
         Attempts that the engine's record holds volumes of: these go on, whatever their age.
+    past : collection of str
+        Attempts that ended in an earlier record: these are over.
     """
 
-    def __init__(self, on_record: Collection[str] = ()) -> None:
+    def __init__(self, on_record: Collection[str] = (), past: Collection[str] = ()) -> None:
         self._on_record = on_record
+        self._past = past
         self._arrivals: list[Arrival] = []
         self._newest_ns = 0
         self.under_way: str | None = None
@@ -65,7 +68,7 @@ class Backlog:
         """Whether files of this series are to be sent."""
         if attempt in self._on_record:
             return True
-        return attempt == self.under_way and not self._finished
+        return attempt == self.under_way and attempt not in self._past and not self._finished
 
     def _recent(self) -> bool:
         return abs(time.time_ns() - self._newest_ns) < LONGEST_PAUSE_NS

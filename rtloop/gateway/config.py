@@ -65,7 +65,7 @@ class GatewayConfig(BaseModel):
         File of the key that attempts are hashed with; made, readable by its owner alone, if
         there is none.
     keys : str or None
-        Folder of CURVE keys; required if the engine is beyond loopback.
+        Own key file (`fcnef keys`); required if the engine is beyond loopback.
     source : str
         Name of this gateway in the stream.
     rescan_s : float

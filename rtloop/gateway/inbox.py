@@ -1,4 +1,4 @@
-"""Findings of other threads, for the thread that waits on sockets: a queue with a file descriptor."""
+"""Findings of other threads for the one that waits on sockets: a queue with a descriptor."""
 
 from __future__ import annotations
 

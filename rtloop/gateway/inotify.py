@@ -28,7 +28,7 @@ _READ_BYTES = 1 << 18
 
 
 class FileEvent(NamedTuple):
-    """Something happened to `path`. `sure`: a file there is closed; `folder`: it is a new folder."""
+    """Something happened to `path`. `sure`: it is a closed file; `folder`: it is a new folder."""
 
     path: str
     sure: bool

@@ -1,4 +1,4 @@
-"""From files seen to volumes and notes: which files are tried, and what their readers' answers mean.
+"""From files seen to volumes and notes: which are tried, and what the readers' answers mean.
 
 Files that lay there before the watch began are read only if they belong to the series under way:
 the one whose files still come, or whose newest file is recent, or which the record holds.

@@ -65,6 +65,11 @@ class Publisher:
         self.current: str | None = None
         """The attempt that was opened last; None before the first."""
 
+    @property
+    def ended(self) -> set[str]:
+        """Series that were closed, or may have ended as far as their headers tell."""
+        return self._closed | {name for name, count in self._announced.items() if count is None}
+
     def resume(self, committed: Mapping[str, Iterable[tuple[int, int]]]) -> None:
         """Send nothing that the record holds already."""
         for attempt, ranges in committed.items():

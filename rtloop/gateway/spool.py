@@ -95,18 +95,27 @@ class Ledger:
     """
 
     def __init__(self) -> None:
-        self._files: deque[tuple[str, ...]] = deque()
+        self._items: deque[tuple[tuple[str, ...], tuple[str, int] | None]] = deque()
+        self.last: tuple[str, int] | None = None
+        """Attempt and index of the last acknowledged volume."""
 
-    def sent(self, files: Iterable[str]) -> None:
+    @property
+    def unsettled(self) -> int:
+        """How many items were sent and not yet settled."""
+        return len(self._items)
+
+    def sent(self, files: Iterable[str], volume: tuple[str, int] | None = None) -> None:
         """An item made of these files (maybe none) was handed to the stream."""
-        self._files.append(tuple(files))
+        self._items.append((tuple(files), volume))
 
     def settled(self, unacknowledged: int) -> list[str]:
         """Files of items that have been acknowledged since the last call."""
-        files: list[str] = []
-        while len(self._files) > unacknowledged:
-            files += self._files.popleft()
-        return files
+        done: list[str] = []
+        while len(self._items) > unacknowledged:
+            files, volume = self._items.popleft()
+            done += files
+            self.last = volume or self.last
+        return done
 
 
 def _write_synced(path: Path, body: bytes) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import heapq
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -162,10 +163,9 @@ class FolderTree:
         if folder.level >= DEPTH:
             return []
         fresh = folder.scanned or folder.fresh
-        adopted = []
-        for entry in entries:
-            if fresh and entry.name not in folder.subfolders:
-                adopted.append((entry.path, True))
+        adopted = [
+            (entry.path, True) for entry in entries if fresh and entry.name not in folder.subfolders
+        ]
         if renew or not folder.scanned:
             newest = heapq.nlargest(BREADTH, entries, key=_modified_ns)
             adopted += [(entry.path, False) for entry in newest]
@@ -186,7 +186,7 @@ class FolderTree:
                 del self._folders[path]
 
 
-def _listed(entries: os.ScandirIterator[str]) -> tuple[list[str], list[os.DirEntry[str]]]:
+def _listed(entries: Iterable[os.DirEntry[str]]) -> tuple[list[str], list[os.DirEntry[str]]]:
     """Names of complete-looking files, and sub-folders."""
     files: list[str] = []
     subfolders: list[os.DirEntry[str]] = []

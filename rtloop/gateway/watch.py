@@ -63,7 +63,7 @@ class Watchfiles:
     def watch(self, folders: list[str]) -> None:
         """Nothing to do: all folders below the root are watched."""
 
-    def wait(self, timeout_s: float) -> list[FileEvent] | None:  # noqa: ARG002
+    def wait(self, timeout_s: float) -> list[FileEvent] | None:
         """Changes since the last call, after `WATCHFILES_WAIT_MS` at the latest."""
         changes = next(self._changes, set())
         present = (path for change, path in changes if change is not watchfiles.Change.deleted)

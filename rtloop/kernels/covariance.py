@@ -14,7 +14,7 @@ them (three times faster here than the same loops with an offset in the index).
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from numba import njit
 
@@ -42,7 +42,12 @@ UNDEFINED_BELOW = 1e-12
 
 # "contract": a product may be fused into the sum it feeds; sums keep their order (no reassoc) and
 # NaN its meaning. Bits then depend on the processor, never on the run.
-KERNEL = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+KERNEL: dict[str, Any] = {
+    "cache": True,
+    "nogil": True,
+    "error_model": "numpy",
+    "fastmath": {"contract"},
+}
 
 
 @njit(

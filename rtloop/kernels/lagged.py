@@ -9,7 +9,7 @@ with it a bias of the errors computed from them; what is lost is which of two RO
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from numba import njit
 
@@ -27,7 +27,12 @@ SINGULAR_BELOW = 1e-10
 
 # "contract": a product may be fused into the sum it feeds; sums keep their order (no reassoc) and
 # NaN its meaning. Bits then depend on the processor, never on the run.
-KERNEL = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+KERNEL: dict[str, Any] = {
+    "cache": True,
+    "nogil": True,
+    "error_model": "numpy",
+    "fastmath": {"contract"},
+}
 
 
 @njit(

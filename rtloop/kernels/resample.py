@@ -86,9 +86,11 @@ def separate(matrix, passes):
     passes[3] = m[0, 3] - q * m[2, 3] - p * passes[7]
 
 
-@njit("i8(i8, i8)", **OPTIONS)
+@njit(**OPTIONS)
 def _reflected(i, n):
-    i = i % (2 * n)
+    """Index of the sample that stands `i` rows into the reflection of n samples (0, 1, ...)."""
+    while i >= 2 * n:
+        i -= 2 * n
     return i if i < n else 2 * n - 1 - i
 
 
@@ -100,7 +102,7 @@ def _reach(passes, row, first, second, third, half):
         one, two = passes[row + i] * a, passes[row + i] * b
         low += min(one, two)
         high += max(one, two)
-    return int(floor_of(low)) - half, int(floor_of(high)) + half + 1
+    return int(floor_of(low)) - half, int(floor_of(high)) + half + 2
 
 
 @njit(**OPTIONS)
@@ -169,9 +171,10 @@ def _filter_lines(
     i * (1 + stretch) + start + l * step. Rows too far outside are 0.
     """
     for r in range(PAD):
-        store(source, at + (PAD - 1 - r) * LANES, load(source, at + (PAD + _reflected(r, n)) * LANES))
-        store(source, at + (PAD + n + r) * LANES,
-              load(source, at + (PAD + _reflected(n + r, n)) * LANES))
+        near = _reflected(r, n)
+        store(source, at + (PAD - 1 - r) * LANES, load(source, at + (PAD + near) * LANES))
+        far = PAD + n - 1 - near
+        store(source, at + (PAD + n + r) * LANES, load(source, at + far * LANES))
     length = high - low
     segment = max(length, 1)
     if abs(stretch) * length > 2 * PHASE_TOLERANCE:
@@ -249,8 +252,9 @@ def _read_row(volume, at, n, line):
     for i in range(n):
         line[ROW_MARGIN + i] = volume[at + i]
     for r in range(PAD):
-        line[ROW_MARGIN - 1 - r] = volume[at + _reflected(r, n)]
-        line[ROW_MARGIN + n + r] = volume[at + _reflected(n + r, n)]
+        near = _reflected(r, n)
+        line[ROW_MARGIN - 1 - r] = volume[at + near]
+        line[ROW_MARGIN + n + r] = volume[at + n - 1 - near]
 
 
 @njit(f"void(f4[::1], i8[::1], f8[::1], {_TABLE}, i8[::1], i8[:, ::1], {_SCRATCH})", **OPTIONS)
@@ -326,17 +330,21 @@ def _blank_outside(matrix, x, y, low, high, shape, column):
         and _is_inside(matrix, x_last, y, high - 1, shape)
     ):
         return
+    nothing = splat(np.float32(np.nan))
     for z in range(low, high):
-        for lane in range(LANES):
-            if not _is_inside(matrix, x + lane, y, z, shape):
-                column[z * LANES + lane] = np.nan
+        value = load(column, z * LANES)
+        for i in range(3):
+            first = matrix[i, 0] * x + matrix[i, 1] * y + matrix[i, 2] * z + matrix[i, 3]
+            p = fma(lane_numbers(), splat(np.float32(matrix[i, 0])), splat(np.float32(first)))
+            value = select_ge(p, splat(-_HALF), value, nothing)
+            value = select_ge(splat(np.float32(shape[i]) - _HALF), p, value, nothing)
+        store(column, z * LANES, value)
 
 
-@njit(f"void(f4[::1], i8[::1], f8[:, ::1], {_TABLE}, i8[::1], i8[:, ::1], i8[:, ::1], "
-      f"{_SCRATCH}, f4[::1])", **OPTIONS)
-def sample_all(volume, shape, matrix, table, n_taps, degree, box, spans, columns, scratch, out):
+@njit(f"void(f4[::1], i8[::1], f8[:, ::1], f8[::1], {_TABLE}, i8[::1], i8[:, ::1], "
+      f"i8[:, ::1], {_SCRATCH}, f4[::1])", **OPTIONS)
+def sample_all(volume, shape, matrix, passes, table, n_taps, degree, box, spans, columns, scratch, out):
     """Resample the whole grid: out (z * y * x,) of the volume's shape."""
-    passes = np.empty(12)
     separate(matrix, passes)
     fill_columns(volume, shape, passes, table, n_taps, degree, box, spans, scratch)
     nx, ny, nz = shape
@@ -354,15 +362,14 @@ def sample_all(volume, shape, matrix, table, n_taps, degree, box, spans, columns
                     out[(z * ny + y) * nx + x + lane] = column[z * LANES + lane]
 
 
-@njit(f"void(f4[::1], i8[::1], f8[:, ::1], {_TABLE}, i8[::1], i8[:, ::1], i8[:, ::1], "
-      f"{_SCRATCH}, i4[:, ::1], f4[::1])", **OPTIONS)
-def sample_some(volume, shape, matrix, table, n_taps, degree, box, spans, columns, scratch, wanted, out):
+@njit(f"void(f4[::1], i8[::1], f8[:, ::1], f8[::1], {_TABLE}, i8[::1], i8[:, ::1], "
+      f"i8[:, ::1], {_SCRATCH}, i4[:, ::1], f4[::1])", **OPTIONS)
+def sample_some(volume, shape, matrix, passes, table, n_taps, degree, box, spans, columns, scratch, wanted, out):
     """Resample listed voxels only.
 
     `columns` rows: x, y, z low, z high, first entry, entries' end. `wanted` rows: place in the
     column (z * 16 + lane), place in `out`.
     """
-    passes = np.empty(12)
     separate(matrix, passes)
     fill_columns(volume, shape, passes, table, n_taps, degree, box, spans, scratch)
     column = scratch[5]

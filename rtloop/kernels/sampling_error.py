@@ -13,7 +13,7 @@ Pearson and Filon (1898, doi:10.1098/rsta.1898.0007), with autocorrelation those
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from numba import njit
 
@@ -28,7 +28,12 @@ __all__ = ["circuit_variance", "concentration", "edge_errors", "mean_covariances
 
 # "contract": a product may be fused into the sum it feeds; sums keep their order (no reassoc) and
 # NaN its meaning. Bits then depend on the processor, never on the run.
-KERNEL = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+KERNEL: dict[str, Any] = {
+    "cache": True,
+    "nogil": True,
+    "error_model": "numpy",
+    "fastmath": {"contract"},
+}
 
 
 @njit(
@@ -164,7 +169,7 @@ def circuit_variance(
 
     2 Σ_tq w_t w_q tr(Q Γ Q Γ)(t-q) / s² - 2 tr(Q M Q M). `product` (n_rois, n_rois) is scratch.
     """
-    variance = 0.0
+    variance: float = 0.0
     for lag in range(overlap.size):
         sides = 1.0 if lag == 0 else 2.0
         share = sides * overlap[lag] / (total * total)

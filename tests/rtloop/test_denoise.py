@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from rtloop.denoise import Denoiser, NuisanceModel
-from tests.rtloop.kernels.test_least_squares import exact_residuals
+from tools.bench.denoise import exact_residuals
 
 TISSUE = ("white_matter", "csf", "global_signal")
 

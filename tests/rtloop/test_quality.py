@@ -46,7 +46,9 @@ def test_fd_is_powers() -> None:
 @pytest.mark.parametrize("tr_s", [1.5, 2.0, 3.0])
 def test_fd_of_slow_series_is_to_the_previous_volume(tr_s: float) -> None:
     parameters = np.random.default_rng(1).normal(0, [0.1] * 3 + [0.002] * 3, (30, 6))
-    steps = [framewise_displacement(*pair) for pair in zip(parameters[1:], parameters, strict=False)]
+    steps = [
+        framewise_displacement(*pair) for pair in zip(parameters[1:], parameters, strict=False)
+    ]
     course = fd_course(parameters, tr_s)
     assert np.isnan(course[0])
     np.testing.assert_array_equal(course[1:], steps)

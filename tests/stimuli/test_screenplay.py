@@ -219,6 +219,19 @@ def test_lost_window_is_reported_for_what_was_due():
     assert [report.status for report in play.take_reports()] == ["failed"]
 
 
+def test_pending_until_the_first_flip():
+    play = Screenplay()
+    assert not play.pending
+    play.take(message(1), 200.0)
+    assert play.pending
+    show(play, 200.0)
+    assert not play.pending
+    play.take(message(2), 201.0)
+    assert play.pending
+    play.stop()
+    assert not play.pending
+
+
 def test_started_with_the_first_scene_that_is_not_waiting():
     play = Screenplay()
     play.take(message(1, scene="wait", value=None), 200.0)

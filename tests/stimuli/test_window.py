@@ -65,7 +65,20 @@ def test_software_pace_keeps_absolute_deadlines():
         flips_s.append(frames.flip() - 1.7e9)
     expected = [start_s + (k + 1) / 60 + 0.001 for k in range(600)]
     assert flips_s == pytest.approx(expected, abs=1e-6)
-    assert (frames.n_flips, frames.n_dropped) == (600, 0)
+    assert (frames.n_frames, frames.n_dropped) == (600, 0)
+
+
+def test_a_skipped_frame_keeps_the_pace():
+    world = World(None)
+    frames = Frames(world, software_paced=True, clocks=world.clocks)
+    start_s = world.now_s
+    for k in range(100):
+        if k % 3:
+            frames.skip()
+        else:
+            frames.flip()
+    assert (world.now_s - start_s) * 60 == pytest.approx(100, abs=0.1)
+    assert (frames.n_frames, frames.n_dropped) == (100, 0)
 
 
 def test_dropped_frames_are_counted_and_never_caught_up():

@@ -43,7 +43,7 @@ def gateway(
     scanner
         The site's binding; without it the first functional series is taken.
     keys
-        Folder of CURVE keys (`fcnef keys`); required if the loop is on another machine.
+        This side's key file (`fcnef keys`); required if the loop is on another machine.
     spool
         Folder for received DICOM until the loop has it.
     secret

@@ -7,10 +7,9 @@ from pathlib import Path
 
 from rich.progress import Progress
 
-from rtloop.errors import ConfigError
-from rtloop.link import StreamSource, load_keys
-from tools.faults import Delivery, FaultScript
-from tools.scanner import ExportFolder, FeedbackEar, Outlet, StreamOut, open_series, play
+from rtloop.link import load_keys
+from tools.faults import FaultScript
+from tools.scanner import FeedbackEar, open_outlet, open_series, play
 
 __all__ = ["scan"]
 
@@ -58,24 +57,14 @@ def scan(
     -------
     fcnef scan participant:3 --volumes 200 --tr 1 --as-export export --speed 10
     """
-    if (to is None) == (as_export is None):
-        raise ConfigError("scan: expected one of --to and --as-export; give one of them")
     series = open_series(source, tr, volumes, repeat)
     script = FaultScript() if faults is None else FaultScript.load(faults)
     pair = None if keys is None else load_keys(keys)
     with ExitStack() as stack:
-        outlet: Outlet
-        if as_export is not None:
-            outlet = ExportFolder(as_export)
-        else:
-            outlet = StreamOut(stack.enter_context(StreamSource(str(to), pair, source="scanner")))
+        outlet = open_outlet(to, as_export, pair, stack)
         ear = stack.enter_context(closing(FeedbackEar(feedback, series, pair)))
         bar = stack.enter_context(Progress(transient=True))
         task = bar.add_task("scan", total=series.n_volumes)
-
-        def before(delivery: Delivery) -> None:
-            ear.listen()
-            bar.update(task, completed=delivery.index)
-
-        played = play(series, outlet, script, speed=speed, before=before)
-    print(f"{played.n_deliveries} deliveries of {series.n_volumes} volumes played")
+        steps = (lambda one: bar.update(task, completed=one.index), lambda _: ear.listen())
+        played = play(series, outlet, script, speed=speed, before=steps)
+    print(f"{series.n_volumes} volumes played in {played.n_deliveries} deliveries")

@@ -24,6 +24,9 @@ from tools.faults.script import (
 __all__ = ["Change", "Delivery", "Part", "deliveries"]
 
 Change = Literal["none", "nan", "wrong_shape", "wrong_affine"]
+JUST_AFTER_TR = 1e-6
+"""Right after another volume, yet before anything that comes a moment later."""
+
 Part = Literal["whole", "first", "rest", "cut", "foreign"]
 
 
@@ -98,10 +101,10 @@ def _of_volume(fault: Fault | None, attempt: int, index: int, start_tr: float) -
         case Drop():
             return []
         case Duplicate(after=after):
-            return [plain, Delivery(at_tr + after, attempt, index, copy=1)]
+            again_tr = at_tr + after + (JUST_AFTER_TR if after else 0)
+            return [plain, Delivery(again_tr, attempt, index, copy=1)]
         case Reorder():
-            # Just after the successor, yet before anything that comes a moment later.
-            return [Delivery(at_tr + 1 + 1e-6, attempt, index)]
+            return [Delivery(at_tr + 1 + JUST_AFTER_TR, attempt, index)]
         case Delay(by_tr=by_tr):
             return [Delivery(at_tr + by_tr, attempt, index)]
         case Partial(keep=keep, pause_tr=pause_tr):

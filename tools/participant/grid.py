@@ -54,7 +54,7 @@ class Grid:
 
     @property
     def voxel_mm(self) -> Array:
-        return np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0))
+        return np.asarray(np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0)))
 
     def slice_times_s(self, tr_s: float) -> tuple[float, ...]:
         """Interleaved, ascending, even slices first; groups of `multiband` at once."""
@@ -63,10 +63,13 @@ class Grid:
         start = {shot: place * tr_s / n_shots for place, shot in enumerate(order)}
         return tuple(round(start[z % n_shots], 6) for z in range(self.shape[2]))
 
+    def world(self) -> Array:
+        """World coordinates of every voxel's centre, shape (x, y, z, 3), mm."""
+        index = np.moveaxis(np.indices(self.shape), 0, -1)
+        return np.asarray(index @ self.affine[:3, :3].T + self.affine[:3, 3])
+
     def coil(self) -> Array:
         """Sensitivity of a receive array: brighter at the surface, a little more at the back."""
-        index = np.stack(np.indices(self.shape), axis=-1)
-        world = index @ self.affine[:3, :3].T + self.affine[:3, 3]
-        away = (world - np.array(BRAIN_CENTRE_MM)) / np.array(HEAD_MM)
+        away = (self.world() - np.array(BRAIN_CENTRE_MM)) / np.array(HEAD_MM)
         shading = 0.85 + 0.35 * (away**2).sum(axis=-1) - 0.06 * away[..., 1]
-        return np.clip(shading, 0.5, 1.6)
+        return np.asarray(np.clip(shading, 0.5, 1.6))

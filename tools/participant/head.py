@@ -143,5 +143,5 @@ def _dropout(shape: tuple[int, ...], affine: Array) -> Array:
 
 def _world(shape: tuple[int, ...], affine: Array) -> Array:
     """World coordinates of every voxel, shape (*shape, 3), mm."""
-    index = np.stack(np.indices(shape), axis=-1)
+    index = np.moveaxis(np.indices(shape), 0, -1)
     return np.asarray(index @ affine[:3, :3].T + affine[:3, 3])

@@ -170,7 +170,7 @@ class Participant:
     def _prepare(self) -> None:
         """What all volumes share: sampled voxels, coil, ghost, tissue and ROIs at rest."""
         self._to_template = np.linalg.inv(self.mni_to_native @ self.head.affine)
-        everywhere = np.stack(np.indices(self.grid.shape)).reshape(3, -1)
+        everywhere = np.indices(self.grid.shape).reshape(3, -1)
         rest = self.head.sample(self._place(everywhere, np.eye(4))).reshape(self.grid.shape)
         reach = rest > 0.01
         for axis in range(3):
@@ -228,7 +228,8 @@ class Participant:
         head_mm = back[:3, :3] @ self._near_world + back[:3, 3:]
         distance_mm = np.sqrt(((head_mm - self._near_centre) ** 2).sum(axis=0))
         weight = np.clip((self._outer_mm - distance_mm) / BORDER_MM, 0, 1)
-        return (weight * signals[self._voxels[2][self._near], self._roi]).astype(np.float32)
+        change = weight * signals[self._voxels[2][self._near], self._roi]
+        return np.asarray(change, dtype=np.float32)
 
     def _physiology(self, index: int) -> NDArray[np.float32]:
         """Relative change by breathing (everywhere) and heart beat (in CSF)."""
@@ -236,7 +237,8 @@ class Participant:
         breath = self.nuisance.breath_pct / 100 * self.body.breath(index, times_s)
         heart = self.nuisance.heart_pct / 100 * self.body.heart(index, times_s)
         slices = self._voxels[2]
-        return breath.astype(np.float32)[slices] + self._csf * heart.astype(np.float32)[slices]
+        change = breath.astype(np.float32)[slices] + self._csf * heart.astype(np.float32)[slices]
+        return np.asarray(change, dtype=np.float32)
 
     def _measured(self, signal: NDArray[np.float32], index: int) -> NDArray[np.int16]:
         """Magnitude image with thermal noise, rounded to integers."""

@@ -156,8 +156,7 @@ class Truth:
     def _label_image(self) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
         """Labels, and everything an ROI's signal reaches."""
         grid = self._person.grid
-        index = np.stack(np.indices(grid.shape), axis=-1)
-        world = index @ grid.affine[:3, :3].T + grid.affine[:3, 3]
+        world = grid.world()
         labels = np.zeros(grid.shape, dtype=np.int16)
         reached = np.zeros(grid.shape, dtype=bool)
         for k, sphere in enumerate(self._person.spheres):

@@ -125,7 +125,7 @@ def _histogram(axes: Axes, values_ms: NDArray[np.float64], label: str) -> None:
         axes.text(0.5, 0.5, "none", ha="center", transform=axes.transAxes, color=QUIET)
         return
     # One restart lasts seconds; the histogram is about the others, and says what it leaves out.
-    limit = 1.5 * float(np.percentile(values_ms, 99))
+    limit = 4.0 * float(np.median(values_ms))
     inside = values_ms[values_ms <= limit]
     axes.hist(inside, bins=40, color=ACCENT)
     note = f"median {np.median(values_ms):.1f}, p99 {np.percentile(values_ms, 99):.1f}"

@@ -2,7 +2,7 @@
 
 from tools.scanner.export import ExportFolder, Manner
 from tools.scanner.feedback import FeedbackEar
-from tools.scanner.opening import open_series
+from tools.scanner.opening import open_outlet, open_series
 from tools.scanner.play import Outlet, Played, play
 from tools.scanner.series import RecordedSeries, Series
 from tools.scanner.simulated import SimulatedSeries
@@ -18,6 +18,7 @@ __all__ = [
     "Series",
     "SimulatedSeries",
     "StreamOut",
+    "open_outlet",
     "open_series",
     "play",
 ]

@@ -9,7 +9,7 @@ header") and checked against real headers.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 __all__ = ["csa_header"]
 
@@ -18,7 +18,7 @@ FEWEST_ITEMS = 6
 """A tag with fixed multiplicity has room for six items, the rest of them empty."""
 
 
-def csa_header(tags: dict[str, tuple[str, Sequence[object]]]) -> bytes:
+def csa_header(tags: Mapping[str, tuple[str, Sequence[object]]]) -> bytes:
     """A header block.
 
     Parameters

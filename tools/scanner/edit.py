@@ -9,8 +9,9 @@ import datetime
 import gzip
 import io
 from dataclasses import dataclass
+from typing import Any
 
-import nibabel
+import nibabel as nib
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
@@ -19,6 +20,8 @@ from pydicom.uid import generate_uid
 from tools.faults import Change
 
 __all__ = ["FOREIGN_NAME", "FOREIGN_NUMBER", "Edit", "edited_dicom", "edited_image", "edited_pair"]
+
+_nibabel: Any = nib  # has no types
 
 FOREIGN_NAME = "gre_field_mapping"
 FOREIGN_NUMBER = 90
@@ -87,7 +90,7 @@ def edited_image(body: bytes, edit: Edit) -> bytes:
     if edit.change == "none":
         return body
     raw = gzip.decompress(body) if body[:2] == GZIP else body
-    image = nibabel.Nifti1Image.from_bytes(raw)
+    image = _nibabel.Nifti1Image.from_bytes(raw)
     data, affine = np.asanyarray(image.dataobj), image.affine.copy()
     if edit.change == "nan":
         data = np.full(data.shape, np.nan, dtype=np.float32)
@@ -98,7 +101,7 @@ def edited_image(body: bytes, edit: Edit) -> bytes:
     header = image.header.copy()
     header.set_data_dtype(data.dtype)
     header.set_slope_inter(1.0, 0.0)
-    changed = nibabel.Nifti1Image(data, affine, header)
+    changed = _nibabel.Nifti1Image(data, affine, header)
     changed.header["pixdim"][4] = image.header["pixdim"][4]
     return bytes(changed.to_bytes())
 

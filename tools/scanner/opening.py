@@ -1,14 +1,19 @@
-"""From what a person types to the series that is played."""
+"""From what a person types to the series that is played and where it goes."""
 
 from __future__ import annotations
 
 import re
+from contextlib import ExitStack
+from pathlib import Path
 
 from rtloop.errors import ConfigError
+from rtloop.link import Keys, StreamSource
+from tools.scanner.export import ExportFolder
 from tools.scanner.series import RecordedSeries
 from tools.scanner.simulated import SimulatedSeries
+from tools.scanner.stream import StreamOut
 
-__all__ = ["open_series"]
+__all__ = ["open_outlet", "open_series"]
 
 DEFAULT_TR_S = 2.0
 
@@ -55,3 +60,34 @@ def open_series(
     seed = int(simulated[1] or 0)
     person = Participant(seed, tr_s=tr_s or DEFAULT_TR_S, script=Learner(seed=seed))
     return SimulatedSeries(person, n_volumes)
+
+
+def open_outlet(
+    endpoint: str | None, folder: Path | None, keys: Keys | None, stack: ExitStack
+) -> StreamOut | ExportFolder:
+    """Where the volumes go: over the stream or into a folder, exactly one of the two.
+
+    Parameters
+    ----------
+    endpoint : str or None
+        The engine's volume endpoint.
+    folder : Path or None
+        Export folder.
+    keys : Keys or None
+        For endpoints beyond this machine.
+    stack : ExitStack
+        Closes what is opened.
+
+    Raises
+    ------
+    ConfigError
+        If none or both are given.
+    """
+    if folder is not None and endpoint is None:
+        return ExportFolder(folder)
+    if endpoint is None or folder is not None:
+        raise ConfigError(
+            f"scan: expected one of --to and --as-export, found {'both' if folder else 'none'}; "
+            "give one of them"
+        )
+    return StreamOut(stack.enter_context(StreamSource(endpoint, keys, source="scanner")))

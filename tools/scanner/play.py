@@ -8,7 +8,7 @@ when it is waited for, an hour of scanning takes no time.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -70,7 +70,7 @@ def play(
     speed: float = 1.0,
     clock: Callable[[], float] = time.monotonic,
     wait: Callable[[float], None] | None = None,
-    before: Callable[[Delivery], None] | None = None,
+    before: Sequence[Callable[[Delivery], object]] = (),
 ) -> Played:
     """Play a series.
 
@@ -88,7 +88,7 @@ def play(
         Monotonic seconds.
     wait : callable or None
         Lets so many seconds pass; None for the outlet's own way, which keeps links alive.
-    before : callable or None
+    before : sequence of callable
         Called with each delivery before it is made: progress, or feedback for a participant.
 
     Raises
@@ -106,8 +106,8 @@ def play(
     start_s = clock()
     late_s = []
     for delivery in plan:
-        if before is not None:
-            before(delivery)
+        for call in before:
+            call(delivery)
         content = outlet.prepare(series, delivery)
         if speed > 0:
             due_s = start_s + delivery.at_tr * series.tr_s / speed

@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-import nibabel
+import nibabel as nib
 import pydicom
 from pydicom.dataset import FileDataset
 from pydicom.errors import InvalidDicomError
@@ -21,6 +21,8 @@ from pydicom.errors import InvalidDicomError
 from rtloop.errors import ConfigError
 
 __all__ = ["Form", "Recording"]
+
+_nibabel: Any = nib  # has no types
 
 Form = Literal["siemens", "xa", "ge", "philips", "parrec", "nifti", "nifti4d"]
 
@@ -88,13 +90,13 @@ class Recording:
 
 
 def _four_dimensional(path: Path) -> Recording:
-    image = nibabel.load(path)
+    image = _nibabel.load(path)
     if len(image.shape) != 4:
         raise ConfigError(f"{path}: expected a 4-D image, found {len(image.shape)} dimensions")
     return Recording("nifti4d", ((path,),), image.shape[3], _nifti_tr_s(image))
 
 
-def _nifti_tr_s(image: nibabel.Nifti1Image) -> float | None:
+def _nifti_tr_s(image: Any) -> float | None:
     """Repetition time of a NIfTI header in its own unit of time; None if it is not set."""
     scale = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}.get(image.header.get_xyzt_units()[1], 1.0)
     tr_s = float(image.header["pixdim"][4]) * scale
@@ -106,7 +108,7 @@ def _images(files: list[Path]) -> Recording | None:
     images = sorted((f for f in files if f.name.endswith(NIFTI_ENDS)), key=_by_number)
     if not images:
         return None
-    first = nibabel.load(images[0])
+    first = _nibabel.load(images[0])
     if len(first.shape) != 3:
         raise ConfigError(
             f"{images[0].parent}: expected 3-D images, one per volume, found {len(first.shape)} "

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-import nibabel
+import nibabel as nib
 import numpy as np
 from pydicom.uid import generate_uid
 
@@ -29,6 +29,8 @@ from tools.scanner.edit import (
 from tools.scanner.recording import Form, Recording
 
 __all__ = ["File", "RecordedSeries", "Series", "dicom_name", "numbered_attempt", "with_fault"]
+
+_nibabel: Any = nib  # has no types
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ class RecordedSeries:
             )
         self.tr_s = found_s
         self._volumes: list[Volume] = []
-        self._whole: nibabel.Nifti1Image | None = None
+        self._whole: Any = None
 
     def attempt_name(self, attempt: int) -> str:
         return numbered_attempt(self._read()[0].attempt, attempt)
@@ -181,8 +183,8 @@ class RecordedSeries:
     def _slice(self, place: int) -> bytes:
         """One volume of a 4-D image as an image of its own, values as stored."""
         if self._whole is None:
-            image = nibabel.load(self._path)
-            self._whole = nibabel.Nifti1Image(
+            image = _nibabel.load(self._path)
+            self._whole = _nibabel.Nifti1Image(
                 np.asarray(image.dataobj.get_unscaled()), image.affine, image.header
             )
             self._scaling = image.dataobj.slope, image.dataobj.inter

@@ -90,11 +90,7 @@ class OrderMachine(RuleBasedStateMachine):
             assert not set(range(index)) <= known, "held though all before it has left"
 
     def waiting(self, attempt: str | None = None) -> list[Key]:
-        return [
-            key
-            for key in self.offered
-            if key not in self.left and attempt in (None, key[0])
-        ]
+        return [key for key in self.offered if key not in self.left and attempt in (None, key[0])]
 
     def teardown(self) -> None:
         if hasattr(self, "order"):

@@ -38,7 +38,9 @@ def dcmtk(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 def serve(tmp_path: Path) -> Iterator[Serve]:
     services: list[StorageService] = []
 
-    def begin(callers: tuple[str, ...] = (), reserve_bytes: int = 0) -> tuple[Spool, int, list[str]]:
+    def begin(
+        callers: tuple[str, ...] = (), reserve_bytes: int = 0
+    ) -> tuple[Spool, int, list[str]]:
         spool = Spool(tmp_path / "spool", reserve_bytes)
         failures: list[str] = []
         address = Address(host="127.0.0.1", port=free_port())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 
@@ -70,7 +71,7 @@ def test_pauses_grow_and_a_file_that_does_not_grow_is_given_up(tmp_path: Path) -
         due_s = tries.due_s()
         assert due_s is not None
         now_s = due_s
-    pauses = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    pauses = [later - earlier for earlier, later in itertools.pairwise(times)]
     assert pauses == pytest.approx(sorted(pauses))
     assert pauses[:2] == pytest.approx([SETTLE_S, 2 * SETTLE_S])
     assert max(pauses) == pytest.approx(LONGEST_PAUSE_S)

@@ -183,7 +183,9 @@ def test_links_of_folders_are_not_followed(tmp_path: Path) -> None:
     assert tree.folders == [str(tmp_path)]
 
 
-@pytest.mark.parametrize("name", ["001_000013_000001.dcm", "i2862280.MRDC.1", "MR.1.2.3", "a.nii.gz"])
+@pytest.mark.parametrize(
+    "name", ["001_000013_000001.dcm", "i2862280.MRDC.1", "MR.1.2.3", "a.nii.gz"]
+)
 def test_scanners_names_are_not_temporary(name: str) -> None:
     assert not is_temporary(name)
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from rtloop.kernels.least_squares import back_substitute, givens_update, subtract_fit
+from tools.bench.denoise import exact_residuals
 
 TOLERANCE = 1e-7
 
@@ -31,21 +32,6 @@ def residuals(betas: NDArray, X: NDArray, Y: NDArray) -> NDArray:
     for x, y, row in zip(X, Y, out, strict=True):
         subtract_fit(betas, x, y, row)
     return out
-
-
-def exact_residuals(X: NDArray, Y: NDArray) -> NDArray:
-    """Least-squares residuals in extended precision, by twofold Gram-Schmidt."""
-    basis: list[NDArray] = []
-    for column in X.astype(np.longdouble).T:
-        for _ in range(2):
-            for q in basis:
-                column = column - q * (q @ column)
-        basis.append(column / np.sqrt(column @ column))
-    left = Y.astype(np.longdouble)
-    for _ in range(2):
-        for q in basis:
-            left = left - np.outer(q, q @ left)
-    return left
 
 
 @settings(max_examples=60, deadline=None)

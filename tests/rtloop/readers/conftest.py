@@ -13,6 +13,7 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
+
 from rtloop.readers import Assembler, Complete, Outcome, ScannerConfig
 from rtloop.volume import Volume
 
@@ -106,7 +107,16 @@ def same(one: Volume, other: Volume) -> bool:
         and np.array_equal(one.affine, other.affine)
         and all(
             getattr(one, name) == getattr(other, name)
-            for name in ("attempt", "index", "tr_s", "acquired_s", "slice_times_s", "slice_axis")
-            + ("n_volumes", "protocol", "shape")
+            for name in (
+                "attempt",
+                "index",
+                "tr_s",
+                "acquired_s",
+                "slice_times_s",
+                "slice_axis",
+                "n_volumes",
+                "protocol",
+                "shape",
+            )
         )
     )

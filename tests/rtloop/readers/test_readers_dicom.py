@@ -10,11 +10,11 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
+
 from rtloop.readers import Assembler, Complete, Refused, ScannerConfig, Skipped
 from rtloop.readers.dicom import Elements, parse
 from rtloop.readers.outcome import NotOfThisRun, NotYetWhole, Unreadable
 from rtloop.readers.tags import TOP, Wanted
-
 from tests.rtloop.readers.conftest import SECRET, SERIES, SMALL, assembled, same
 
 Files = Callable[[str], list[Path]]
