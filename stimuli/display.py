@@ -29,7 +29,7 @@ from stimuli.capture import Capture
 from stimuli.scenes import Look, Picture, Scenes
 from stimuli.screenplay import Screenplay
 from stimuli.trigger import AbsenceWatch, Keyboard, TriggerConfig, Triggers, open_triggers
-from stimuli.window import Frames, open_window, renderer
+from stimuli.window import Frames, finish_drawing, open_window, renderer
 
 __all__ = ["Display", "DisplayConfig", "main"]
 
@@ -211,6 +211,8 @@ class Display:
         try:
             self._scenes.draw(picture)
             self._capture.look(self._window, picture)
+            if self._frames.pacing == "software-paced":
+                finish_drawing()
             flip_s = self._frames.flip()
         except Exception as error:  # drivers and window systems raise what they like
             self._screenplay.failed(time.time())

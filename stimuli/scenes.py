@@ -176,7 +176,7 @@ class Pen:
         """A filled circle of radius 1 px with a smooth edge; set its size with `resize`."""
         from psychopy.visual import Circle
 
-        return Circle(self.window, radius=1.0, edges=256, **self._filled(colour))
+        return Circle(self.window, radius=1.0, edges=128, **self._filled(colour))
 
     def resize(self, circle: Circle, radius_px: float) -> None:
         inside = max(radius_px - SMOOTH_PX / 2, 0.01)
@@ -276,19 +276,17 @@ class Disc:
     def __init__(self, pen: Pen) -> None:
         self._pen = pen
         inside_px = pen.px(RING_RADIUS)
-        # The ring lies just outside the disc of 100: the two touch and never overlap. It is two
-        # discs, because a thick outline is drawn in pieces that overlap and shimmer.
-        self._ring = (pen.circle(pen.look.faint), pen.circle(pen.look.background))
-        pen.resize(self._ring[0], inside_px + max(2.0, pen.px(0.004)))
-        pen.resize(self._ring[1], inside_px)
+        # The ring lies just outside the disc of 100: the two touch and never overlap. It is a
+        # filled band, because a thick outline is drawn in pieces that overlap and shimmer.
+        outside_px = inside_px + max(2.0, pen.px(0.004))
+        self._ring = pen.shape(_band(inside_px, outside_px), pen.look.faint)
         self._disc = pen.circle(pen.look.level)
         self._centre = pen.circle(pen.look.ink)
         pen.resize(self._centre, max(2.0, pen.px(0.006)))
         self._drawn: tuple[float, bool] | None = None
 
     def draw(self, value: float | None, old: bool) -> None:
-        for circle in self._ring:
-            circle.draw()
+        self._ring.draw()
         if value:
             if self._drawn != (value, old):
                 self._change(value, old)
@@ -404,6 +402,14 @@ class Score:
             self._bar.width = length
             self._bar.pos = (length / 2 - self._width / 2, round(self._y))
             self._bar.draw()
+
+
+def _band(inside_px: float, outside_px: float) -> NDArray[np.float64]:
+    """Outline of a ring around the origin, cut open at its right, shape (n, 2), pixels."""
+    angles = np.linspace(0.0, 2 * np.pi, 129)
+    circle = np.column_stack([np.cos(angles), np.sin(angles)])
+    smooth = SMOOTH_PX / 2
+    return np.concatenate([(outside_px - smooth) * circle, (inside_px + smooth) * circle[::-1]])
 
 
 def _rounded(width: float, height: float, corner: float) -> NDArray[np.float64]:

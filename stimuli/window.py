@@ -30,6 +30,7 @@ __all__ = [
     "SOFTWARE_RATE_HZ",
     "Clocks",
     "Frames",
+    "finish_drawing",
     "open_window",
     "psychopy_to_unix_s",
     "renderer",
@@ -247,6 +248,16 @@ class Frames:
         # Absolute deadlines do not drift; those already missed are left out, never caught up.
         missed = max(0, int((now_s - self._deadline_s) // self.period_s))
         return self._deadline_s + (missed + 1) * self.period_s
+
+
+def finish_drawing() -> None:
+    """Wait until what was drawn is rendered, so that the flip has nothing left to do but show it.
+
+    For a renderer in software, which would start only when the buffers are swapped.
+    """
+    from pyglet import gl
+
+    gl.glFinish()
 
 
 def renderer(window: Window) -> str:

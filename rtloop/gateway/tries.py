@@ -1,7 +1,8 @@
 """When which file is tried: at once when its close was seen, else when it has stopped growing.
 
-A file that the reader calls unfinished is tried again after growing pauses, and given up when it
-has not grown for a while. Nothing here reads a file's contents.
+A file that the reader calls unfinished is tried again after growing pauses. One that has not grown
+for a while is given up: it is read again only if it changes, which needs no event to be seen.
+Nothing here reads a file's contents.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import os
+from collections import deque
 from dataclasses import dataclass
 
 from rtloop.gateway.watch import Arrival
@@ -16,8 +18,10 @@ from rtloop.gateway.watch import Arrival
 __all__ = ["Tries", "Try"]
 
 SETTLE_S = 0.01
-"""A file without a close event must keep its size for this long before it is tried."""
+"""A file without a close event must stay as it is for this long before it is tried."""
 LONGEST_PAUSE_S = 0.5
+MOST_GIVEN_UP = 64
+"""Given-up files that are still looked at; the oldest is forgotten for a new one."""
 
 Signature = tuple[int, int]
 
@@ -44,6 +48,8 @@ class Try:
         When it was last seen to grow, monotonic seconds.
     signature : (int, int) or None
         Size (bytes) and time stamp (ns) at the last look.
+    given_up : bool
+        Whether it has had its time.
     """
 
     path: str
@@ -54,6 +60,7 @@ class Try:
     grown_s: float
     pause_s: float = SETTLE_S
     signature: Signature | None = None
+    given_up: bool = False
 
 
 class Tries:
@@ -62,7 +69,7 @@ class Tries:
     Parameters
     ----------
     unfinished_wait_s : float
-        How long a file may keep its size without being complete, seconds.
+        How long a file may stay as it is without being complete, seconds.
     """
 
     def __init__(self, unfinished_wait_s: float) -> None:
@@ -71,7 +78,11 @@ class Tries:
         self._heap: list[tuple[float, int, Try]] = []
         self._count = itertools.count()
         self._done: dict[str, Signature | None] = {}
+        self._given_up: deque[Try] = deque()
         self._existing = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
 
     @property
     def catching_up(self) -> bool:
@@ -97,7 +108,7 @@ class Tries:
     def take(self, now_s: float) -> Try | None:
         """The next file that should be read now; None if there is none.
 
-        It must be handed back by `done`, `again` or `drop`.
+        It must be handed back by `done` or `again`.
         """
         while self._heap and self._heap[0][0] <= now_s:
             _, _, one = heapq.heappop(self._heap)
@@ -113,16 +124,18 @@ class Tries:
         return self._heap[0][0] if self._heap else None
 
     def again(self, one: Try, now_s: float) -> bool:
-        """It was unfinished: try later. False if it has had its time."""
+        """It was unfinished: try later. False, once, if it has had its time."""
         # Only what can be read at once is waited for by what comes after it.
         self._existing -= one.existing
-        one.existing = False
-        if now_s - one.grown_s > self._wait_s:
-            self.done(one)
-            return False
-        one.sure = False
+        one.existing = one.sure = False
+        expired = now_s - one.grown_s > self._wait_s and not one.given_up
+        if expired:
+            one.given_up = True
+            self._given_up.append(one)
+            if len(self._given_up) > MOST_GIVEN_UP:
+                self._forget(self._given_up[0])
         self._later(one, now_s)
-        return True
+        return not expired
 
     def done(self, one: Try) -> None:
         """It needs no further try, unless it changes."""
@@ -136,15 +149,21 @@ class Tries:
     def _forget(self, one: Try) -> None:
         if self._waiting.pop(one.path, None) is not None:
             self._existing -= one.existing
+        if one.given_up:
+            self._given_up.remove(one)
 
     def _settled(self, one: Try, now_s: float) -> bool:
-        """Whether the file has kept its size since the last look, or is known to be closed."""
+        """Whether the file is as it was at the last look, or is known to be closed."""
         signature = _signature(one.path)
         if signature is None:  # gone: renamed or removed while it waited
             self._forget(one)
             return False
         before, one.signature = one.signature, signature
-        if before is None or before[0] != signature[0]:
+        if one.given_up and before == signature and not one.sure:
+            self._later(one, now_s)
+            return False
+        # The time stamp counts, too: some copying programs give a file its full size at once.
+        if before != signature:
             one.grown_s, one.pause_s = now_s, SETTLE_S
             if not one.sure and not one.existing:
                 self._later(one, now_s)

@@ -24,8 +24,12 @@ def test_says_what_decides_the_bits():
 
 
 def test_is_plain_data_and_the_same_in_another_process():
-    command = "import json; from rtloop.fingerprint import fingerprint; print(json.dumps(fingerprint()))"
-    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
+    command = (
+        "import json; from rtloop.fingerprint import fingerprint; print(json.dumps(fingerprint()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", command], capture_output=True, text=True, check=True
+    )
     assert json.loads(done.stdout) == fingerprint()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -146,9 +147,7 @@ def test_a_straggler_of_a_closed_attempt_is_late() -> None:
         {"kind": "restart", "volume": 4, "pause_tr": 1.0},
     )
     assert expected(faulty, N)[0].fates[3] == "late"
-    last = script(
-        {"kind": "delay", "volume": 4, "by_tr": 8.0}, {"kind": "restart", "volume": 5}
-    )
+    last = script({"kind": "delay", "volume": 4, "by_tr": 8.0}, {"kind": "restart", "volume": 5})
     assert expected(last, N, patience_tr=20)[0].fates[4] == "late"
 
 
@@ -160,7 +159,7 @@ def test_random_scripts_account_for_every_volume_once(patience_tr: float) -> Non
         assert faulty == random_faults(seed, n_volumes, first=5)
         assert all(fault.volume >= 5 for fault in faulty.fault)
         places = [fault.volume for fault in faulty.fault]
-        assert all(b - a >= 4 for a, b in zip(places, places[1:], strict=False))
+        assert all(b - a >= 4 for a, b in pairwise(places))
         seen |= {fault.kind for fault in faulty.fault}
         plan = deliveries(faulty, n_volumes)
         assert [one.at_tr for one in plan] == sorted(one.at_tr for one in plan)

@@ -48,9 +48,9 @@ class Condition:
 
     `white` is the share of each ROI's variance that is noise of its own; `strong` makes all
     correlations large and positive; `delay_s` spreads the ROIs' haemodynamic delays evenly from 0
-    to it; `changed` exchanges the correlations for others just as the last window begins, as
-    successful training would. What lies beyond what is asked for has `asked` False: its figures
-    tell where the standard error stops being right.
+    to it; `changed` moves the correlations by this share towards others just as the last window
+    begins, as successful training would. What lies beyond what is asked for has `asked` False:
+    its figures tell where the standard error stops being right.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Condition:
     censored: float = 0.1
     strong: bool = False
     delay_s: float = 0.0
-    changed: bool = False
+    changed: float = 0.0
     asked: bool = True
 
     @property
@@ -86,8 +86,9 @@ CONDITIONS = (
     Condition("30 % censored", 1.0, 60, 480, censored=0.3),
     Condition("5 minutes of run", 1.0, 40, 300),
     Condition("24 motion columns", 1.0, 40, 480, motion=24),
-    Condition("correlations changed", 1.0, 60, 480, changed=True),
+    Condition("correlations changed by 30 %", 1.0, 60, 480, changed=0.3),
     Condition("delays up to 1 s", 1.0, 60, 480, delay_s=1.0),
+    Condition("all correlations exchanged", 1.0, 60, 480, changed=1.0, asked=False),
     Condition("delays up to 2 s", 1.0, 60, 480, delay_s=2.0, asked=False),
     Condition("window 20 s", 1.0, 20, 480, asked=False),
     Condition("24 columns, 3 minutes", 1.0, 40, 180, motion=24, asked=False),
@@ -120,7 +121,8 @@ def run(
     dict
         `n_windows` and `rows`, one per condition and circuit: `truth`, `spread` (SD of the
         estimates), `standard_error` (mean), `n_effective` (mean), `mean`, `sd` (of the ratio),
-        `mean_uncorrected` (with `value` in place of `estimate`), `within`, `asked`.
+        `mean_uncorrected` (with `value` in place of `estimate`), `refused` (windows without a
+        standard error, left out), `within`, `asked`.
     """
     rows = []
     for number, condition in enumerate(track(conditions, "known truth", transient=True)):
@@ -141,8 +143,8 @@ def prove() -> tuple[dict[str, Any], dict[str, bool]]:
 
 def examine(condition: Condition, n_windows: int, seed: int) -> list[dict[str, Any]]:
     """One row per circuit from `n_windows` independent runs."""
-    before, after = _correlations(condition)
-    in_window = after if condition.changed else before
+    before, others = _correlations(condition)
+    in_window = before + condition.changed * (others - before)
     scores: dict[str, list[Score]] = {name: [] for name in CIRCUITS}
     for number in range(n_windows):
         generator = np.random.default_rng([seed, number])
@@ -156,9 +158,10 @@ def examine(condition: Condition, n_windows: int, seed: int) -> list[dict[str, A
 
 
 def _row(condition: Condition, name: str, scores: list[Score], truth: float) -> dict[str, Any]:
-    value = np.array([score.value for score in scores])
-    error = np.array([score.standard_error for score in scores])
-    ratio = (np.array([score.estimate for score in scores]) - truth) / error
+    stated = [score for score in scores if math.isfinite(score.standard_error)]
+    value = np.array([score.value for score in stated])
+    error = np.array([score.standard_error for score in stated])
+    ratio = (np.array([score.estimate for score in stated]) - truth) / error
     mean, sd = float(ratio.mean()), float(ratio.std(ddof=1))
     return {
         "condition": condition.name,
@@ -166,10 +169,11 @@ def _row(condition: Condition, name: str, scores: list[Score], truth: float) -> 
         "truth": truth,
         "spread": float(value.std(ddof=1)),
         "standard_error": float(error.mean()),
-        "n_effective": float(np.mean([score.n_effective for score in scores])),
+        "n_effective": float(np.mean([score.n_effective for score in stated])),
         "mean": mean,
         "sd": sd,
         "mean_uncorrected": float(((value - truth) / error).mean()),
+        "refused": len(scores) - len(stated),
         "within": abs(mean) <= MEAN_WITHIN and SD_WITHIN[0] <= sd <= SD_WITHIN[1],
         "asked": condition.asked,
     }
@@ -184,7 +188,7 @@ def _truth(circuit: Circuit, population: Float64) -> float:
 
 
 def _correlations(condition: Condition) -> tuple[Float64, Float64]:
-    """Two correlation matrices of the haemodynamic signals: usual, and changed."""
+    """Two correlation matrices of the haemodynamic signals: the usual one, and another."""
     matrices = []
     for seed in (3, 4):
         generator = np.random.default_rng(seed)
@@ -318,7 +322,17 @@ def _table(figures: dict[str, Any]) -> Table:
     table = Table(title=f"(estimate - truth) / standard error, {figures['n_windows']} windows")
     for column in ("condition", "circuit"):
         table.add_column(column)
-    for column in ("truth", "spread", "SE", "n eff", "mean", "SD", "uncorrected", "within"):
+    for column in (
+        "truth",
+        "spread",
+        "SE",
+        "n eff",
+        "mean",
+        "SD",
+        "uncorrected",
+        "refused",
+        "within",
+    ):
         table.add_column(column, justify="right")
     for row in figures["rows"]:
         table.add_row(
@@ -331,6 +345,7 @@ def _table(figures: dict[str, Any]) -> Table:
             f"{row['mean']:+.3f}",
             f"{row['sd']:.3f}",
             f"{row['mean_uncorrected']:+.3f}",
+            str(row["refused"]),
             "yes" if row["within"] else "NO",
         )
     table.caption = "* beyond what is asked for; uncorrected: mean without the bias correction"

@@ -219,10 +219,10 @@ def random_faults(
     while place < n_volumes - apart:
         places.append(place)
         place += apart + int(random.integers(0, 2 * apart))
+    end = places.pop() if ends and places and random.random() < 1 / 3 else None
     faults = [_drawn(str(random.choice(others)), volume, random) for volume in places if others]
-    if ends and places and random.random() < 1 / 3:
-        faults = [fault for fault in faults if fault["volume"] < places[-1]]
-        faults.append(_drawn(str(random.choice(ends)), places[-1], random))
+    if end is not None:
+        faults.append(_drawn(str(random.choice(ends)), end, random))
     return FaultScript.model_validate({"fault": faults})
 
 

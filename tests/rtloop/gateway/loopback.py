@@ -28,6 +28,7 @@ class Engine:
         self.volumes: list[Volume] = []
         self.notes: list[Note] = []
         self.log: list[Volume | Note] = []
+        self.connected = False
         self.acknowledging = threading.Event()
         self.acknowledging.set()
         self._epochs: dict[str, int] = {}
@@ -37,6 +38,7 @@ class Engine:
 
     def start(self) -> None:
         self._stop.clear()
+        self.connected = False
         self._thread = threading.Thread(target=self._serve, name="engine")
         self._thread.start()
 
@@ -67,6 +69,7 @@ class Engine:
         )
         while not self._stop.is_set():
             event = sink.receive(0.02)
+            self.connected = sink.connected
             if not isinstance(event, VolumeItem | NoteItem):
                 continue
             self._take(event.volume if isinstance(event, VolumeItem) else event.note)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rtloop.gateway.tries import LONGEST_PAUSE_S, SETTLE_S, Tries
+from rtloop.gateway.tries import LONGEST_PAUSE_S, MOST_GIVEN_UP, SETTLE_S, Tries
 from rtloop.gateway.watch import Arrival
 
 WAIT_S = 2.0
@@ -76,7 +76,30 @@ def test_pauses_grow_and_a_file_that_does_not_grow_is_given_up(tmp_path: Path) -
     assert pauses[:2] == pytest.approx([SETTLE_S, 2 * SETTLE_S])
     assert max(pauses) == pytest.approx(LONGEST_PAUSE_S)
     assert WAIT_S < times[-1] <= WAIT_S + LONGEST_PAUSE_S + 1e-9
-    assert tries.due_s() is None
+    for _ in range(10):
+        now_s += LONGEST_PAUSE_S
+        assert tries.take(now_s) is None, "read again though it did not change"
+    path.write_bytes(b"xy")
+    for _ in range(10):
+        now_s += LONGEST_PAUSE_S
+        one = tries.take(now_s)
+        if one is not None:
+            assert tries.again(one, now_s), "given up twice"
+
+
+def test_the_number_of_given_up_files_is_bounded(tmp_path: Path) -> None:
+    tries = Tries(WAIT_S)
+    for number in range(2 * MOST_GIVEN_UP):
+        path = tmp_path / str(number)
+        path.write_bytes(b"x")
+        tries.add(arrival(path), now_s=0.0)
+    now_s, n_given_up = 0.0, 0
+    while now_s < 3 * WAIT_S:
+        while (one := tries.take(now_s)) is not None:
+            n_given_up += not tries.again(one, now_s)
+        now_s += 0.5 * LONGEST_PAUSE_S
+    assert n_given_up == 2 * MOST_GIVEN_UP
+    assert len(tries) == MOST_GIVEN_UP
 
 
 def test_growth_prolongs_the_wait_and_a_close_ends_it(tmp_path: Path) -> None:

@@ -1,0 +1,497 @@
+"""The simulated scanner, read with the loop's own readers. Real data where it says so."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from rtloop.errors import ConfigError
+from rtloop.readers import (
+    Assembler,
+    Complete,
+    Refused,
+    Repeat,
+    ScannerConfig,
+    Skipped,
+    Taken,
+    Unfinished,
+    read_series,
+)
+from rtloop.volume import Volume
+from tools.cli import run
+from tools.faults import Delivery, FaultScript
+from tools.participant import Grid, Nuisance, Participant
+from tools.scanner import (
+    ExportFolder,
+    RecordedSeries,
+    SimulatedSeries,
+    open_series,
+    play,
+)
+from tools.scanner.recording import Recording
+
+BINDING = ScannerConfig()
+SMALL = Grid.axial((40, 48, 20), (4.5, 4.5, 6.0), tilt_rad=-0.2)
+
+
+def script(*faults: dict[str, Any]) -> FaultScript:
+    return FaultScript.model_validate({"fault": faults})
+
+
+def person(seed: int = 3, **changes: Any) -> Participant:
+    return Participant(seed, SMALL, tr_s=1.5, **changes)
+
+
+def exported(folder: Path, series: Any, faults: FaultScript | None = None) -> list[Path]:
+    """Play at once into a folder; the files in the order they were begun."""
+    outlet = ExportFolder(folder)
+    play(series, outlet, faults, speed=0)
+    return outlet.written
+
+
+# --- pace ------------------------------------------------------------------------------------
+
+
+@dataclass
+class FakeClock:
+    """Time that passes only when somebody waits or works."""
+
+    now_s: float = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+    def wait(self, seconds: float) -> None:
+        assert seconds > 0
+        self.now_s += min(seconds, 0.4)  # waking up early is allowed
+
+
+@dataclass
+class Watcher:
+    """An outlet that notes when it is served, and takes its time."""
+
+    clock: FakeClock
+    work_s: float = 0.0
+    busy: int = 0
+    at_s: list[tuple[int, float]] = field(default_factory=list)
+    complete: bool | None = None
+
+    def check(self, series: Any, deliveries: list[Delivery]) -> None: ...
+
+    def start(self) -> None: ...
+
+    def prepare(self, series: Any, delivery: Delivery) -> int:
+        self.clock.now_s += self.work_s
+        return delivery.index
+
+    def deliver(self, series: Any, delivery: Delivery, content: int) -> None:
+        self.at_s.append((content, self.clock() - 100.0))
+
+    def idle(self, seconds: float) -> None:
+        self.clock.wait(seconds)
+
+    def is_ready(self) -> bool:
+        self.busy -= 1
+        return self.busy < 0
+
+    def finish(self, series: Any, complete: bool) -> None:
+        self.complete = complete
+
+
+@dataclass
+class Bare:
+    """A series of nothing but numbers."""
+
+    n_volumes: int = 500
+    tr_s: float = 0.7
+
+
+@pytest.mark.parametrize("speed", [1.0, 10.0])
+@pytest.mark.parametrize("work", [0.0, 0.9])
+def test_deadlines_are_absolute(speed: float, work: float) -> None:
+    clock = FakeClock()
+    series = Bare()
+    watcher = Watcher(clock, work_s=work * series.tr_s / speed)
+    played = play(series, watcher, speed=speed, clock=clock)  # type: ignore[arg-type]
+    found = np.array([at_s for _, at_s in watcher.at_s])
+    np.testing.assert_allclose(found, np.arange(1, 501) * 0.7 / speed, atol=1e-9)
+    assert max(played.late_s) < 1e-9
+    assert watcher.complete
+
+
+def test_a_slow_volume_is_caught_up_with() -> None:
+    clock = FakeClock()
+    watcher = Watcher(clock)
+
+    def stall(delivery: Delivery) -> None:
+        clock.now_s += 3.0 if delivery.index == 5 else 0.0
+
+    series = Bare(n_volumes=20)
+    play(series, watcher, clock=clock, before=[stall])  # type: ignore[arg-type]
+    at_s = dict(watcher.at_s)
+    assert at_s[5] == pytest.approx(5 * 0.7 + 3.0)
+    assert at_s[19] == pytest.approx(20 * 0.7)
+
+
+def test_without_a_pace_it_waits_until_the_outlet_is_ready() -> None:
+    clock = FakeClock()
+    watcher = Watcher(clock, busy=7)
+    play(Bare(n_volumes=3), watcher, speed=0, clock=clock)  # type: ignore[arg-type]
+    assert watcher.at_s[0][1] == pytest.approx(7 * 0.02)
+    faults = script({"kind": "abort", "volume": 1})
+    play(Bare(n_volumes=3), watcher, faults, speed=0, clock=clock)  # type: ignore[arg-type]
+    assert watcher.complete is False
+
+
+def test_faulty_timetable_is_played_on_time() -> None:
+    clock = FakeClock()
+    watcher = Watcher(clock)
+    faults = script(
+        {"kind": "drop", "volume": 2},
+        {"kind": "delay", "volume": 4, "by_tr": 0.5},
+        {"kind": "burst", "volume": 6, "n_volumes": 2},
+    )
+    play(Bare(n_volumes=9), watcher, faults, speed=2, clock=clock)  # type: ignore[arg-type]
+    in_tr = [(index, round(at_s / 0.35, 6)) for index, at_s in watcher.at_s]
+    assert in_tr == [(0, 1), (1, 2), (3, 4), (4, 5.5), (5, 6), (6, 8), (7, 8), (8, 9)]
+
+
+# --- a simulated participant's export ----------------------------------------------------------
+
+
+def test_exported_participant_is_read_back_as_it_was(tmp_path: Path) -> None:
+    subject = person()
+    files = exported(tmp_path, SimulatedSeries(subject, 4))
+    assert [path.name for path in files] == [f"001_000005_{i:06d}.dcm" for i in range(1, 5)]
+    found = read_series(tmp_path, BINDING)
+    assert [volume.index for volume in found] == [0, 1, 2, 3]
+    for volume in found:
+        made = subject.volume(volume.index)
+        np.testing.assert_array_equal(volume.data, made.data)
+        np.testing.assert_allclose(volume.affine, made.affine, atol=1e-4)
+        assert volume.tr_s == made.tr_s
+        assert volume.acquired_s == pytest.approx(made.acquired_s, abs=1e-5)
+        assert volume.slice_times_s == pytest.approx(made.slice_times_s, abs=1e-5)
+        assert volume.slice_axis == made.slice_axis
+        assert volume.n_volumes == 4
+        assert volume.protocol == made.protocol
+
+
+@pytest.mark.slow
+def test_dcm2niix_reads_the_export_to_the_same_values(tmp_path: Path) -> None:
+    subject = person()
+    exported(tmp_path / "in", SimulatedSeries(subject, 3))
+    (tmp_path / "out").mkdir()
+    subprocess.run(
+        ["dcm2niix", "-p", "n", "-z", "n", "-f", "x", "-o", tmp_path / "out", tmp_path / "in"],
+        check=True,
+        capture_output=True,
+    )
+    (path,) = (tmp_path / "out").glob("*.nii")
+    image = nib.as_closest_canonical(nib.load(path))
+    np.testing.assert_allclose(image.affine, SMALL.affine, atol=1e-3)
+    assert image.header.get_zooms()[3] == pytest.approx(1.5)
+    for index in range(3):
+        np.testing.assert_array_equal(image.dataobj[..., index], subject.volume(index).data)
+
+
+def test_roi_signals_survive_the_export(tmp_path: Path) -> None:
+    subject = person(nuisance=Nuisance.none(), baseline=4000)
+    exported(tmp_path, SimulatedSeries(subject, 40))
+    found = read_series(tmp_path, BINDING)
+    true = subject.truth.signals(40)
+    for k in range(len(subject.spheres)):
+        inside = subject.truth.labels == k + 1
+        measured = [volume.data[inside].mean() for volume in found]
+        assert np.corrcoef(measured, true[:, k])[0, 1] > 0.95
+
+
+def answers(folder: Path, files: list[Path]) -> list[Any]:
+    """What the gateway's door says to each file, in the order they were begun."""
+    door = Assembler(BINDING, b"test")
+    return [door.add(path, 0.0) for path in files]
+
+
+def test_every_content_fault_shows_in_the_export(tmp_path: Path) -> None:
+    faults = script(
+        {"kind": "truncate", "volume": 1},
+        {"kind": "wrong_shape", "volume": 2},
+        {"kind": "wrong_affine", "volume": 3, "shift_mm": 7.0},
+        {"kind": "duplicate", "volume": 4},
+        {"kind": "wrong_series", "volume": 5, "n_volumes": 2},
+        {"kind": "partial", "volume": 6},
+    )
+    subject = person()
+    files = exported(tmp_path, SimulatedSeries(subject, 8), faults)
+    assert len(set(files)) == len(files)
+    first, cut, narrow, moved, fourth, again, *rest = answers(tmp_path, files)
+    assert isinstance(first, Complete)
+    assert isinstance(cut, Unfinished)
+    assert isinstance(narrow, Refused)
+    assert narrow.index == 2
+    np.testing.assert_allclose(
+        moved.volume.affine[:3, 3] - first.volume.affine[:3, 3], [0, 0, 7], atol=1e-4
+    )
+    assert isinstance(again, Repeat)
+    assert again.index == fourth.volume.index == 4
+    assert [type(one) for one in rest] == [Skipped, Skipped, *[Complete] * 3]
+    np.testing.assert_array_equal(rest[3].volume.data, subject.volume(6).data)
+
+
+def test_partial_file_is_not_whole_until_its_rest_has_come(tmp_path: Path) -> None:
+    faults = script({"kind": "partial", "volume": 1, "keep": 0.4, "pause_tr": 0.5})
+    outlet = ExportFolder(tmp_path)
+    sizes = {}
+
+    def look(delivery: Delivery) -> None:
+        path = tmp_path / "001_000005_000002.dcm"
+        if delivery.part == "rest":
+            sizes["before"] = path.stat().st_size
+            assert isinstance(answers(tmp_path, [path])[0], Unfinished)
+
+    play(SimulatedSeries(person(), 3), outlet, faults, speed=0, before=[look])
+    whole = (tmp_path / "001_000005_000002.dcm").stat().st_size
+    assert sizes["before"] / whole == pytest.approx(0.4, abs=0.01)
+    assert len(read_series(tmp_path, BINDING)) == 3
+
+
+def test_restart_is_another_series_from_zero(tmp_path: Path) -> None:
+    faults = script({"kind": "restart", "volume": 1})
+    files = exported(tmp_path, SimulatedSeries(person(), 3), faults)
+    found = [one.volume for one in answers(tmp_path, files)]
+    assert [volume.index for volume in found] == [0, 1, 0, 1, 2]
+    assert found[0].attempt == found[1].attempt != found[2].attempt == found[4].attempt
+
+
+def test_nan_is_refused_where_files_hold_integers(tmp_path: Path) -> None:
+    faults = script({"kind": "nan", "volume": 1})
+    with pytest.raises(ConfigError, match=r"fault nan at volume 1: .* integers"):
+        exported(tmp_path, SimulatedSeries(person(), 3), faults)
+
+
+def test_renamed_files_are_never_seen_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tools.scanner import export
+
+    seen = []
+
+    def replace(temporary: Path, final: Path) -> None:
+        seen.append((temporary.name, temporary.stat().st_size, final.exists()))
+        temporary.rename(final)
+
+    monkeypatch.setattr(export.os, "replace", replace)
+    files = exported(tmp_path, SimulatedSeries(person(), 2))
+    assert seen == [(f"{path.name}.tmp", path.stat().st_size, False) for path in files]
+    assert sorted(tmp_path.iterdir()) == sorted(files)
+
+
+# --- recorded series ---------------------------------------------------------------------------
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "n_volumes", "n_files", "pattern"),
+    [
+        ("siemens_mosaic_skyra", "siemens", 10, 1, r"001_000013_\d{6}\.dcm"),
+        ("siemens_xa30_enhanced", "xa", 20, 1, r"\d{4}_[\d.]+\.dcm"),
+        ("mr_0004", "ge", 10, 15, r"i\d+\.MRDC\.\d+"),
+        ("philips_ingenia", "philips", 12, 63, r"2101_\d{4}\.dcm"),
+    ],
+)
+def test_real_dicom_is_exported_byte_for_byte(
+    dicom: Callable[[str], Path], tmp_path: Path, name: str, form: str, n_volumes: int,
+    n_files: int, pattern: str,
+) -> None:  # fmt: skip
+    series = RecordedSeries(dicom(name))
+    assert (series.form, series.n_volumes) == (form, n_volumes)
+    files = exported(tmp_path, series)
+    assert len(files) == n_volumes * n_files
+    import re
+
+    assert all(re.fullmatch(pattern, path.name) for path in files)
+    originals = [path for volume in Recording.open(dicom(name)).volumes for path in volume]
+    assert [digest(path) for path in files] == [digest(path) for path in originals]
+    done = [one.volume.index for one in answers(tmp_path, files) if isinstance(one, Complete)]
+    assert done == list(range(n_volumes))
+
+
+def same_volumes(found: list[Volume], original: list[Volume]) -> None:
+    assert [volume.index for volume in found] == list(range(len(found)))
+    for volume in found:
+        twin = original[volume.index % len(original)]
+        np.testing.assert_array_equal(volume.data, twin.data)
+        np.testing.assert_allclose(volume.affine, twin.affine, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "name", ["siemens_mosaic_skyra", "siemens_xa30_enhanced", "mr_0004", "philips_ingenia"]
+)
+def test_repeated_real_series_counts_on(
+    dicom: Callable[[str], Path], tmp_path: Path, name: str
+) -> None:
+    source = dicom(name)
+    original = read_series(source, BINDING)
+    n = len(original) + 2
+    files = exported(tmp_path, RecordedSeries(source, n_volumes=n, repeat=2))
+    assert len(set(files)) == len(files)
+    found = read_series(tmp_path, BINDING)
+    assert len(found) == n
+    same_volumes(found, original)
+    lap_s = len(original) * original[0].tr_s
+    if original[0].acquired_s is not None:
+        assert found[-2].acquired_s == pytest.approx(original[0].acquired_s + lap_s, abs=1e-3)
+    if name in ("siemens_xa30_enhanced", "mr_0004", "philips_ingenia"):
+        assert found[0].n_volumes == n
+
+
+@pytest.mark.parametrize("name", ["siemens_xa30_enhanced", "mr_0004"])
+def test_faults_in_real_dicom(dicom: Callable[[str], Path], tmp_path: Path, name: str) -> None:
+    faults = script(
+        {"kind": "wrong_shape", "volume": 2},
+        {"kind": "wrong_affine", "volume": 3, "shift_mm": 7.0},
+        {"kind": "wrong_series", "volume": 4},
+        {"kind": "truncate", "volume": 5},
+        {"kind": "restart", "volume": 6},
+    )
+    files = exported(tmp_path, RecordedSeries(dicom(name), n_volumes=8), faults)
+    said = [one for one in answers(tmp_path, files) if not isinstance(one, Taken)]
+    volumes = [one.volume for one in said if isinstance(one, Complete)]
+    assert [volume.index for volume in volumes] == [0, 1, 3, 4, 6, *range(8)]
+    assert len({volume.attempt for volume in volumes}) == 2
+    moved = volumes[2].affine[:3, 3] - volumes[0].affine[:3, 3]
+    np.testing.assert_allclose(moved, [0, 0, 7], atol=1e-3)
+    others = {type(one) for one in said} - {Complete}
+    assert others == {Refused, Skipped, Unfinished}
+
+
+def test_par_rec_pairs(data: Path, tmp_path: Path) -> None:
+    source = data / "dicom" / "philips_par_rec"
+    with pytest.raises(ConfigError, match="give it with --tr"):
+        RecordedSeries(source)
+    binding = ScannerConfig(tr_s=1.0)
+    original = read_series(source, binding)
+    series = RecordedSeries(source, tr_s=1.0, repeat=2)
+    files = exported(tmp_path / "twice", series)
+    assert [path.suffix for path in files[:4]] == [".par", ".rec", ".par", ".rec"]
+    assert digest(files[0]) == digest(source / "Dump-0000.par")
+    assert digest(files[3]) == digest(source / "Dump-0001.rec")
+    same_volumes(read_series(tmp_path / "twice", binding), original)
+    faults = script(
+        {"kind": "wrong_affine", "volume": 1, "shift_mm": 5.0}, {"kind": "wrong_shape", "volume": 2}
+    )
+    bad = exported(tmp_path / "bad", RecordedSeries(source, tr_s=1.0), faults)
+    door = Assembler(binding, b"test")
+    said = [door.add(path, 0.0) for path in bad]
+    assert isinstance(said[5], Refused)
+    shift = said[3].volume.affine - said[1].volume.affine
+    np.testing.assert_allclose(shift[:3, 3], [0, 0, 5], atol=1e-3)
+
+
+def four_dimensional(folder: Path, scaled: bool) -> Path:
+    """A 4-D image of integers, stored from right to left as many converters write it."""
+    random = np.random.default_rng(0)
+    stored = random.integers(0, 4000, (6, 7, 5, 4)).astype(np.int16)
+    image = nib.Nifti1Image(stored, np.diag([-3.0, 3.0, 4.0, 1.0]))
+    image.header.set_xyzt_units("mm", "sec")
+    image.header["pixdim"][4] = 1.25
+    if scaled:
+        image.header.set_slope_inter(0.5, 3.0)
+    path = folder / "bold.nii.gz"
+    nib.save(image, path)
+    return path
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_four_dimensional_image_becomes_a_folder_of_volumes(tmp_path: Path, scaled: bool) -> None:
+    path = four_dimensional(tmp_path, scaled)
+    faults = script({"kind": "nan", "volume": 5}, {"kind": "wrong_affine", "volume": 6})
+    series = RecordedSeries(path, repeat=2)
+    assert (series.n_volumes, series.tr_s) == (8, 1.25)
+    files = exported(tmp_path / "out", series, faults)
+    found = [one.volume for one in answers(tmp_path, files)]
+    original = read_series(path, BINDING)
+    same_volumes(found[:5], original)
+    assert found[0].tr_s == 1.25
+    assert np.isnan(found[5].data).all()
+    assert found[6].affine[2, 3] - found[0].affine[2, 3] == pytest.approx(10.0)
+    np.testing.assert_allclose(found[6].data, original[2].data)
+    again = RecordedSeries(tmp_path / "out", tr_s=2.5)
+    assert (again.form, again.n_volumes, again.tr_s) == ("nifti", 8, 2.5)
+
+
+def test_the_stream_gets_the_readers_volumes_counted_on(tmp_path: Path) -> None:
+    series = RecordedSeries(four_dimensional(tmp_path, scaled=False), tr_s=2.0, repeat=3)
+    original = read_series(tmp_path / "bold.nii.gz", BINDING)
+    volume = series.volume(Delivery(0.0, 0, 9))
+    np.testing.assert_array_equal(volume.data, original[1].data)
+    assert (volume.index, volume.tr_s, volume.n_volumes) == (9, 2.0, 12)
+    halved = series.volume(Delivery(0.0, 0, 1, change="wrong_shape"))
+    assert halved.shape == (6, 3, 5)
+    assert math.isnan(series.volume(Delivery(0.0, 0, 1, change="nan")).data[0, 0, 0])
+    assert series.volume(Delivery(0.0, 1, 0)).attempt != volume.attempt
+
+
+# --- what people type --------------------------------------------------------------------------
+
+
+def test_sources_are_told_apart(tmp_path: Path) -> None:
+    series = open_series("participant:7", tr_s=1.0, n_volumes=3)
+    assert isinstance(series, SimulatedSeries)
+    assert (series.participant.seed, series.n_volumes, series.tr_s) == (7, 3, 1.0)
+    recorded = open_series(str(four_dimensional(tmp_path, scaled=False)), n_volumes=2)
+    assert (recorded.form, recorded.n_volumes) == ("nifti4d", 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("participant",), "expected --volumes"),
+        (("participant", None, 5, 2), "no --repeat"),
+        (("nowhere",), "found nothing"),
+        (("participant", 1.0, 0), "--volumes: expected a positive number, found 0"),
+        (("participant", -1.0, 5), "--tr: expected a positive number, found -1"),
+    ],
+)
+def test_wrong_sources_are_named(arguments: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        open_series(*arguments)
+
+
+def test_folders_without_a_series_and_too_short_ones(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("nothing")
+    with pytest.raises(ConfigError, match="found none among 1"):
+        open_series(str(tmp_path))
+    path = four_dimensional(tmp_path, scaled=False)
+    with pytest.raises(ConfigError, match="found 4 played 2 times"):
+        open_series(str(path), n_volumes=9, repeat=2)
+    with pytest.raises(ConfigError, match="name the 4-D file itself"):
+        open_series(str(tmp_path))
+
+
+def test_command_plays_into_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = four_dimensional(tmp_path, scaled=False)
+    folder = tmp_path / "export"
+    assert run(["scan", str(source), "--as-export", str(folder), "--speed", "0"]) == 0
+    assert sorted(path.name for path in folder.iterdir()) == [f"vol_{i:04d}.nii" for i in range(4)]
+    assert "4 volumes played" in capsys.readouterr().out
+    assert run(["scan", str(source)]) == 2
+    assert "found none" in capsys.readouterr().err
+    blocked = tmp_path / "bold.nii.gz" / "folder"
+    assert run(["scan", str(source), "--as-export", str(blocked)]) == 2
+    assert "expected a folder" in capsys.readouterr().err
+    recorded = ["scan", str(source), "--as-export", str(folder), "--feedback", "tcp://127.0.0.1:9"]
+    assert run(recorded) == 2
+    assert "cannot learn" in capsys.readouterr().err
