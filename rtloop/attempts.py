@@ -26,6 +26,7 @@ from rtloop.journal import Attempt, Record, Recorded
 from rtloop.observer import Geometry
 from rtloop.plan import AtlasRois, Plan
 from rtloop.rois import RoiSet
+from rtloop.seeding import SeedRun, pack_seeds, read_seed, unpack_seeds
 from rtloop.volume import Volume
 
 __all__ = [
@@ -55,10 +56,11 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """Images that a run needs besides its volumes: reference and tissue masks, or None."""
+    """What a run needs besides its volumes: reference, tissue masks, seeding runs."""
 
     reference: NDArray[Any] | None
     tissue: RoiSet | None
+    seeds: list[SeedRun]
 
 
 def load_plan(session: SessionConfig, entry: RunEntry) -> Plan:
@@ -122,7 +124,7 @@ def begin(
     """
     geometry = Geometry.of(volume)
     rois = _rois(session, plan, geometry)
-    setup = _setup(session, rois, geometry)
+    setup = _setup(session, plan, rois, geometry)
     engine = build_engine(plan, session.engine, rois, geometry, setup)
     entries = geometry.to_json()
     with record.transaction():
@@ -131,6 +133,8 @@ def begin(
             record.keep("tissue", setup.tissue.to_bytes())
         if setup.reference is not None:
             record.keep("reference", np.asarray(setup.reference, "<f4").tobytes(order="F"))
+        if setup.seeds:
+            record.keep("seeds", pack_seeds(setup.seeds))
     return Running(attempt, engine)
 
 
@@ -157,12 +161,13 @@ def rebuild(plan: Plan, config: EngineConfig, record: Record, attempt: Attempt) 
 def recorded_engine(plan: Plan, config: EngineConfig, record: Record, attempt: Attempt) -> Engine:
     """A fresh engine for an attempt of the record, before its first event."""
     geometry = Geometry.from_json(attempt.geometry)
-    tissue, reference = record.kept("tissue"), record.kept("reference")
+    tissue, reference, seeds = map(record.kept, ("tissue", "reference", "seeds"))
     setup = Setup(
         None
         if reference is None
         else np.frombuffer(reference, "<f4").reshape(geometry.shape, order="F"),
         None if tissue is None else RoiSet.from_bytes(tissue),
+        [] if seeds is None else unpack_seeds(seeds),
     )
     return build_engine(plan, config, RoiSet.from_bytes(attempt.rois), geometry, setup)
 
@@ -197,7 +202,7 @@ def substitute(recorded: Recorded) -> Event:
 def build_engine(
     plan: Plan, config: EngineConfig, rois: RoiSet, geometry: Geometry, setup: Setup
 ) -> Engine:
-    return Engine(plan, config, rois, setup.reference, geometry, setup.tissue)
+    return Engine(plan, config, rois, setup.reference, geometry, setup.tissue, setup.seeds)
 
 
 def _rois(session: SessionConfig, plan: Plan, geometry: Geometry) -> RoiSet:
@@ -215,7 +220,7 @@ def _rois(session: SessionConfig, plan: Plan, geometry: Geometry) -> RoiSet:
     return rois.select([name for name in rois.names if name in wanted])
 
 
-def _setup(session: SessionConfig, rois: RoiSet, geometry: Geometry) -> Setup:
+def _setup(session: SessionConfig, plan: Plan, rois: RoiSet, geometry: Geometry) -> Setup:
     reference, tissue = None, None
     if session.engine.motion.reference is not None:
         path = session.resolve(session.engine.motion.reference)
@@ -232,7 +237,8 @@ def _setup(session: SessionConfig, rois: RoiSet, geometry: Geometry) -> Setup:
         names = {value: name for value, name in TISSUE_LABELS.items() if name in wanted}
         tissue = RoiSet.from_label_file(session.resolve(session.engine.denoise.tissue_image), names)
         tissue.check_grid(geometry.shape, geometry.matrix)
-    return Setup(reference, tissue)
+    seeds = [read_seed(session.resolve(path), rois, plan) for path in session.engine.denoise.seed]
+    return Setup(reference, tissue, seeds)
 
 
 def _load_image(path: Path) -> Any:

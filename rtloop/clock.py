@@ -176,7 +176,11 @@ class ClockFit:
     def _check_tr(self) -> tuple[str, ...]:
         line = self._scanner or self._host
         assert line is not None
-        if self._tr_told or line.n < N_SURE or abs(line.slope) - SURE * line.slope_error <= TR_ERROR_LIMIT:
+        if (
+            self._tr_told
+            or line.n < N_SURE
+            or abs(line.slope) - SURE * line.slope_error <= TR_ERROR_LIMIT
+        ):
             return ()
         self._tr_told = True
         true_s = self._tr_s * (1.0 + line.slope)

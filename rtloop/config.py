@@ -57,6 +57,8 @@ class DenoiseConfig(Section):
     volumes_per_regressor: Annotated[float, Field(ge=1)] = 5.0
     tissue_image: str | None = None
     """Label image with 1 = white matter, 2 = CSF on the run's grid, for `tissue`."""
+    seed: tuple[str, ...] = ()
+    """Records of the day's rest, whose motion and tissue effects the regression starts from."""
 
 
 class QualityConfig(Section):

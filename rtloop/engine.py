@@ -8,6 +8,7 @@ same order give the same bits. Clocks, sockets and the record are `loop`'s.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +35,7 @@ from rtloop.plan import Plan
 from rtloop.quality import ConfoundWatch, VolumeQuality
 from rtloop.rois import RoiSet
 from rtloop.scoring import NO_SCORE, Scorer, Window
+from rtloop.seeding import SeedRun
 from rtloop.volume import Volume
 
 __all__ = ["Engine"]
@@ -69,6 +71,8 @@ class Engine:
         What the attempt's first volume says of its images.
     tissue : RoiSet or None
         White matter and CSF, where the configuration regresses them out.
+    seeds : sequence of SeedRun
+        Finished runs that the nuisance regression starts from.
 
     Raises
     ------
@@ -86,10 +90,11 @@ class Engine:
         reference: NDArray[Any] | None,
         geometry: Geometry,
         tissue: RoiSet | None = None,
+        seeds: Sequence[SeedRun] = (),
     ) -> None:
         geometry.check_tr(plan)
         self.observer = Observer(config, rois, geometry, reference, tissue)
-        self.scorer = Scorer(plan, config, rois, geometry)
+        self.scorer = Scorer(plan, config, rois, geometry, seeds)
         self.n_dummies = math.ceil(config.dummies_s / plan.tr_s - 1e-9)
         self.next_index = 0
         self.trailing_missing = 0

@@ -22,7 +22,7 @@ import numpy as np
 from rtloop.errors import RecordError
 from rtloop.events import Deadline, Event, Operator, Step, decode, encode
 from rtloop.volume import Volume
-from rtloop.wire import Command, Note, Shown, Trigger
+from rtloop.wire import Command, Feedback, Note, Shown, Trigger
 
 __all__ = ["Attempt", "Outcome", "Record", "Recorded", "Times"]
 
@@ -339,13 +339,19 @@ class Record:
         row = self._db.execute("SELECT max(id) FROM message").fetchone()
         return int(row[0] or 0)
 
-    def add_message(
-        self, id: int, event: int | None, step: Step, published_s: float, expires_s: float | None
-    ) -> None:
-        screen = step.screen
+    def add_message(self, feedback: Feedback, event: int | None) -> None:
+        """Record what was sent to the display, with the event that led to it."""
         self._db.execute(
             "INSERT INTO message VALUES(?, ?, ?, ?, ?, ?, ?)",
-            (id, event, screen.scene, screen.value, screen.trial, published_s, expires_s),
+            (
+                feedback.id,
+                event,
+                feedback.scene,
+                feedback.value,
+                feedback.trial,
+                feedback.published_s,
+                feedback.expires_s,
+            ),
         )
 
     def add_shown(self, shown: Shown) -> None:

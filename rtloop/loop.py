@@ -34,17 +34,16 @@ from rtloop.link import (
 )
 from rtloop.plan import Plan
 from rtloop.quality import ClockFit
+from rtloop.stage import Stage
+from rtloop.telemetry import step_body
 from rtloop.volume import Volume
-from rtloop.wire import Command, Feedback, Note, NoteItem, Shown, Telemetry, Trigger, VolumeItem
+from rtloop.wire import Command, Note, NoteItem, Shown, Telemetry, Trigger, VolumeItem
 
 __all__ = ["Loop", "main"]
 
 log = logging.getLogger("fcnef.loop")
 
 POLL_S = 0.05
-REPEAT_S = 0.25
-"""The newest feedback is sent again at this pace until its flip is reported."""
-
 FAREWELL_S = 1.5
 """How long the end screen is repeated for before the process leaves."""
 
@@ -104,10 +103,7 @@ class Loop:
         self._running: Running | None = None
         self._closed_attempts = {attempt.name for attempt in record.attempts() if attempt.outcome}
         self._clock_fit = ClockFit(plan.tr_s)
-        self._message = record.last_message()
-        self._newest: Feedback | None = None
-        self._newest_shown = True
-        self._repeat_at = 0.0
+        self._stage = Stage(self._feedback, record.last_message())
         self._deadline_at: float | None = None
         self._give_up_at: float | None = None
         self._space_at = 0.0
@@ -133,7 +129,7 @@ class Loop:
             self._hear()
             self._watch_time()
             self._watch_space()
-            self._repeat()
+            self._stage.repeat()
             if self._stopping:
                 self._act(Command("stop", "supervisor", "asked to end", time.time()))
         self._say_farewell()
@@ -206,21 +202,21 @@ class Loop:
         """Step, broadcast, commit, acknowledge."""
         assert self._running is not None
         step = self._running.engine.step(event)
-        published_s = self._publish(step)
+        feedback = self._stage.show(step.screen, self._running.attempt.name, step.index)
         acquired_s, received_s = None, None
         if isinstance(event, Volume):
             acquired_s, received_s = event.acquired_s, event.received_s
-        times = Times(acquired_s, received_s, arrived_s, published_s)
+        times = Times(acquired_s, received_s, arrived_s, feedback.published_s)
         try:
             with self._record.transaction():
                 n = self._record.add_event(self._running.attempt, event, step, times)
-                self._record_message(n, step)
+                self._record.add_message(feedback, n)
                 self._record_faults(step)
                 if place is not None:
                     self._record.acknowledge(*place)
         except RecordError:
             # Better no feedback than feedback nobody can account for.
-            self._show(Screen("neutral", None, "", None, None), -1)
+            self._stage.show(Screen("neutral", None, "", None, None), "", -1)
             raise
         if place is not None:
             self._stream.acknowledge(*place)
@@ -275,53 +271,15 @@ class Loop:
             )
         self._deadline_at = None
         if last is not None:
-            self._show(last.screen, last.index)
-
-    # --- the screen -----------------------------------------------------------------------
-
-    def _publish(self, step: Step) -> float:
-        return self._show(step.screen, step.index).published_s
-
-    def _show(self, screen: Screen, index: int) -> Feedback:
-        now_s = time.time()
-        self._message += 1
-        feedback = Feedback(
-            id=self._message,
-            attempt=self._running.attempt.name if self._running else "",
-            index=index,
-            scene=screen.scene,
-            value=screen.value,
-            text=screen.text,
-            trial=screen.trial,
-            published_s=now_s,
-            expires_s=None if screen.valid_for_s is None else now_s + screen.valid_for_s,
-        )
-        self._feedback.publish(feedback)
-        self._newest, self._newest_shown = feedback, False
-        self._repeat_at = time.monotonic() + REPEAT_S
-        return feedback
-
-    def _record_message(self, n: int, step: Step) -> None:
-        newest = self._newest
-        assert newest is not None
-        self._record.add_message(newest.id, n, step, newest.published_s, newest.expires_s)
-
-    def _repeat(self) -> None:
-        """Send the newest feedback again until a display says that it was flipped."""
-        if self._newest is None or self._newest_shown or time.monotonic() < self._repeat_at:
-            return
-        self._repeat_at = time.monotonic() + REPEAT_S
-        expires_s = self._newest.expires_s
-        if expires_s is None or expires_s > time.time():
-            self._feedback.publish(self._newest)
+            self._stage.show(last.screen, self._running.attempt.name, last.index)
 
     def _say_farewell(self) -> None:
-        self._show(Screen("end", None, "", None, None), -1)
+        self._stage.show(Screen("end", None, "", None, None), "", -1)
         until = time.monotonic() + FAREWELL_S
-        while time.monotonic() < until and not self._newest_shown:
-            self._stream.receive(POLL_S)
+        while time.monotonic() < until and not self._stage.is_shown:
+            self._stream.receive(POLL_S, (self._reports,))
             self._hear()
-            self._repeat()
+            self._stage.repeat()
 
     # --- what displays and people say -------------------------------------------------------
 
@@ -329,7 +287,7 @@ class Loop:
         while (report := self._reports.receive(0.0)) is not None:
             match report:
                 case Shown():
-                    self._newest_shown |= self._newest is not None and report.id >= self._newest.id
+                    self._stage.flipped(report.id)
                     with self._record.transaction():
                         self._record.add_shown(report)
                     self._tell("shown", {"value": report.value, "scene": report.scene})
@@ -425,27 +383,11 @@ class Loop:
         self._telemetry.publish(Telemetry(kind, body))
 
     def _tell_step(self, step: Step, times: Times) -> None:
-        score = step.scores[0]
-        observation = step.observation
-        body: dict[str, object] = {
-            "index": step.index,
-            "status": step.status,
-            "reasons": list(step.reasons),
-            "missing": list(step.missing),
-            "weight": step.weight,
-            "fd_mm": step.fd_mm,
-            "parameters": [] if observation is None else observation.parameters.tolist(),
-            "raw_score": score.value,
-            "standard_error": score.standard_error,
-            "warming_up": step.warming_up,
-            "correlations": step.correlations.tolist(),
-            "scene": step.screen.scene,
-            "feedback": step.screen.value,
-            "trial": step.trial,
-            "alarms": list(step.watch.alarms),
-            "latency_ms": 1e3 * (times.published_s - (times.received_s or times.arrived_s)),
-        }
-        self._tell("step", body)
+        latency_ms = None
+        if times.received_s is not None:
+            latency_ms = 1e3 * (times.published_s - times.received_s)
+        blinded = self._plan.control.allocation is not None
+        self._tell("step", step_body(step, latency_ms, blinded))
 
 
 def main(arguments: list[str]) -> int:

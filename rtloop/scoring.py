@@ -7,6 +7,7 @@ raw scores of the planned circuits with their standard errors.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ from rtloop.denoise import Denoiser, NuisanceModel
 from rtloop.observer import Geometry
 from rtloop.plan import Plan, PlanEdge
 from rtloop.rois import RoiSet
+from rtloop.seeding import SeedRun
 from rtloop.slicetime import SliceAligner, largest_offset_s
 
 __all__ = ["NO_SCORE", "Scorer", "Window"]
@@ -53,24 +55,29 @@ class Scorer:
         Order of the signals.
     geometry : Geometry
         Slice times, where the scanner tells them.
+    seeds : sequence of SeedRun
+        Finished runs that the regression starts from.
     """
 
-    def __init__(self, plan: Plan, config: EngineConfig, rois: RoiSet, geometry: Geometry) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        config: EngineConfig,
+        rois: RoiSet,
+        geometry: Geometry,
+        seeds: Sequence[SeedRun] = (),
+    ) -> None:
         self._config = config
         self._n_wanted = config.quality.effective_share_min * plan.window
         self._window = plan.window
         planned = [plan.edges] + ([plan.sham_edges] if plan.sham_edges else [])
         self.circuits = [_circuit(edges, rois) for edges in planned]
-        denoise = config.denoise
-        self._nuisance = NuisanceModel(
-            denoise.motion,
-            denoise.drift_order,
-            denoise.tissue,
-            denoise.tissue_derivatives,
-            plan.n_volumes,
-            plan.tr_s,
-        )
+        self._nuisance = _nuisance(config, plan.n_volumes, plan.tr_s)
         self._denoiser = Denoiser(rois.n_rois, self._nuisance)
+        for seed in seeds:
+            aligner = _aligner(config, rois, geometry, self.circuits)
+            model = _nuisance(config, seed.n_planned, plan.tr_s)
+            self._denoiser.seed(*_seed_rows(seed, model, aligner))
         self._aligner = _aligner(config, rois, geometry, self.circuits)
         edges, self._places = self._edges(rois.n_rois)
         self._fc = SlidingWindowFC(rois.n_rois, plan.window, edges, self._nuisance.n_regressors)
@@ -184,6 +191,44 @@ def _circuit(edges: tuple[PlanEdge, ...], rois: RoiSet) -> Circuit:
     pairs = np.array([[rois.index(edge.a), rois.index(edge.b)] for edge in edges])
     weights = np.array([edge.weight * edge.direction for edge in edges])
     return Circuit(pairs, weights, tuple(f"{edge.a} – {edge.b}" for edge in edges))
+
+
+def _nuisance(config: EngineConfig, n_volumes: int, tr_s: float) -> NuisanceModel:
+    denoise = config.denoise
+    return NuisanceModel(
+        denoise.motion,
+        denoise.drift_order,
+        denoise.tissue,
+        denoise.tissue_derivatives,
+        n_volumes,
+        tr_s,
+    )
+
+
+def _seed_rows(
+    seed: SeedRun, model: NuisanceModel, aligner: SliceAligner | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Regressors, signals and weights of a seeding run, made as the run's own are."""
+    n_tissues = seed.tissue.shape[1] - 1
+    rows = np.array(
+        [
+            model.row(int(index), parameters, tissue[:n_tissues])
+            for index, parameters, tissue in zip(
+                seed.indices, seed.parameters, seed.tissue, strict=True
+            )
+        ]
+    )
+    if aligner is None:
+        return rows, seed.signals, seed.weights
+    blank = np.full(seed.signals.shape[1], math.nan)
+    signals, weights, before = seed.signals.copy(), seed.weights.copy(), int(seed.indices[0]) - 1
+    for k, index in enumerate(seed.indices.tolist()):
+        for _ in range(before + 1, index):
+            aligner.update(blank, False)
+        aligned, valid = aligner.update(seed.signals[k], bool(seed.weights[k] > 0))
+        signals[k], before = aligned, index
+        weights[k] = weights[k] if valid else 0.0
+    return rows, signals, weights
 
 
 def _aligner(

@@ -82,8 +82,8 @@ def make_app(config: ConsoleConfig) -> Starlette:
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         with (
-            Listener(config.telemetry, keys=keys) as listener,
-            Reporter(config.reports, keys=keys) as reporter,
+            contextlib.closing(Listener(config.telemetry, keys=keys)) as listener,
+            contextlib.closing(Reporter(config.reports, keys=keys)) as reporter,
         ):
             app.state.reporter = reporter
             stop = threading.Event()

@@ -48,6 +48,8 @@ class Try:
         When it was last seen to grow, monotonic seconds.
     signature : (int, int) or None
         Size (bytes) and time stamp (ns) at the last look.
+    tried : (int, int) or None
+        The same at the last try.
     given_up : bool
         Whether it has had its time.
     """
@@ -60,6 +62,7 @@ class Try:
     grown_s: float
     pause_s: float = SETTLE_S
     signature: Signature | None = None
+    tried: Signature | None = None
     given_up: bool = False
 
 
@@ -115,7 +118,7 @@ class Tries:
             if self._waiting.get(one.path) is not one or one.due_s > now_s:
                 continue
             one.due_s = float("inf")
-            if self._settled(one, now_s):
+            if self._ripe(one, now_s):
                 return one
         return None
 
@@ -152,23 +155,22 @@ class Tries:
         if one.given_up:
             self._given_up.remove(one)
 
-    def _settled(self, one: Try, now_s: float) -> bool:
-        """Whether the file is as it was at the last look, or is known to be closed."""
+    def _ripe(self, one: Try, now_s: float) -> bool:
+        """Whether the file is to be read now; if not, it is looked at again later."""
         signature = _signature(one.path)
         if signature is None:  # gone: renamed or removed while it waited
             self._forget(one)
             return False
         before, one.signature = one.signature, signature
-        if one.given_up and before == signature and not one.sure:
-            self._later(one, now_s)
-            return False
         # The time stamp counts, too: some copying programs give a file its full size at once.
         if before != signature:
             one.grown_s, one.pause_s = now_s, SETTLE_S
-            if not one.sure and not one.existing:
-                self._later(one, now_s)
-                return False
-        return True
+        ripe = one.sure or one.existing or before == signature
+        if ripe and not (one.given_up and signature == one.tried):
+            one.tried = signature
+            return True
+        self._later(one, now_s)
+        return False
 
     def _later(self, one: Try, now_s: float) -> None:
         self._push(one, now_s + one.pause_s)

@@ -34,13 +34,16 @@ from rtloop.kernels.simd import (
     sub,
 )
 
-__all__ = ["PAD", "ROW_MARGIN", "SPARE", "fill_columns", "filter_column", "sample_all", "sample_some", "separate"]
+__all__ = ["PAD", "ROW_START", "SPARE", "fill_columns", "filter_column", "reflect_lines", "reflected", "row_stride", "sample_all", "sample_some", "separate"]
 
 PAD = 12
 """Rows added by reflection at both ends of a line: half the longest filter and some shift."""
 
-ROW_MARGIN = 64
-"""Floats before and after a row in the row buffer, so that no shift reads outside it."""
+ROW_START = 16
+"""Floats before the first voxel of a row in a volume's buffer; they hold the row's reflection."""
+
+VOLUME_MARGIN = 128
+"""Floats before and after the rows of a volume's buffer, so that no shift reads outside it."""
 
 SPARE = 4
 """Rows after the last one that the four-row filter loop may read."""
@@ -58,7 +61,7 @@ OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy"}
 _ZERO = np.float32(0.0)
 _ONE = np.float32(1.0)
 _HALF = np.float32(0.5)
-_SCRATCH = "UniTuple(f4[::1], 6)"
+_SCRATCH = "UniTuple(f4[::1], 5)"
 _TABLE = "f4[::1], i8, i8"
 
 
@@ -86,8 +89,14 @@ def separate(matrix, passes):
     passes[3] = m[0, 3] - q * m[2, 3] - p * passes[7]
 
 
-@njit(**OPTIONS)
-def _reflected(i, n):
+@njit("i8(i8)", **OPTIONS)
+def row_stride(nx):
+    """Floats from row to row of a volume's buffer: reflection, nx voxels, reflection."""
+    return (ROW_START + nx + 8 + LANES - 1) // LANES * LANES
+
+
+@njit("i8(i8, i8)", **OPTIONS)
+def reflected(i, n):
     """Index of the sample that stands `i` rows into the reflection of n samples (0, 1, ...)."""
     while i >= 2 * n:
         i -= 2 * n
@@ -160,21 +169,27 @@ def _filter(source, at, weights, n_taps, out, out_at, out_step, low, high):
             store(out, o + 3 * out_step, d)
 
 
-@njit(**OPTIONS)
-def _filter_lines(
-    source, at, n, start, step, stretch, low, high, table, n_taps, degree, weights,
-    out, out_at, out_step,
-):
-    """Sixteen neighbouring lines of n samples, output rows low..high.
-
-    `source` at `at` holds the reflected rows -PAD..n+PAD. Output row i of lane l is taken at
-    i * (1 + stretch) + start + l * step. Rows too far outside are 0.
-    """
+@njit("void(f4[::1], i8, i8)", **OPTIONS)
+def reflect_lines(source, at, n):
+    """Continue sixteen lines of n samples, rows PAD..PAD+n at `at`, beyond both ends."""
     for r in range(PAD):
-        near = _reflected(r, n)
+        near = reflected(r, n)
         store(source, at + (PAD - 1 - r) * LANES, load(source, at + (PAD + near) * LANES))
         far = PAD + n - 1 - near
         store(source, at + (PAD + n + r) * LANES, load(source, at + far * LANES))
+
+
+@njit("void(f4[::1], i8, i8, f8, f8, f8, i8, i8, f4[::1], i8, i8, f4[::1], f4[::1], i8, i8, f4)",
+      **OPTIONS)
+def filter_lines(
+    source, at, n, start, step, stretch, low, high, table, n_taps, degree, weights,
+    out, out_at, out_step, beyond,
+):
+    """Sixteen neighbouring lines of n samples, output rows low..high.
+
+    `source` at `at` holds rows -PAD..n+PAD. Output row i of lane l is taken at
+    i * (1 + stretch) + start + l * step. Rows whose taps reach farther become `beyond`.
+    """
     length = high - low
     segment = max(length, 1)
     if abs(stretch) * length > 2 * PHASE_TOLERANCE:
@@ -189,9 +204,9 @@ def _filter_lines(
         inner_low = min(max(begin, -first), end)
         inner_high = max(min(end, n + 2 * PAD - first - taps + 1), inner_low)
         for i in range(begin, inner_low):
-            store(out, out_at + i * out_step, splat(_ZERO))
+            store(out, out_at + i * out_step, splat(beyond))
         for i in range(inner_high, end):
-            store(out, out_at + i * out_step, splat(_ZERO))
+            store(out, out_at + i * out_step, splat(beyond))
         _filter(source, at + first * LANES, weights, taps, out, out_at, out_step,
                 inner_low, inner_high)
 
@@ -209,52 +224,41 @@ def _weigh_row(shift, table, degree, taps):
     return int(low)
 
 
-@njit(**OPTIONS)
-def _filter_row(line, start, stretch, low, high, table, n_taps, degree, taps, out, out_at, out_step):
-    """One row in `line`, output blocks low..high, at x * (1 + stretch) + start."""
-    constant = abs(stretch) * (high - low) * LANES <= 2 * PHASE_TOLERANCE
+@njit("void(f4[::1], i8, f8, f8, i8, i8, f4[::1], i8, i8, f4[::1], f4[::1], i8, i8)", **OPTIONS)
+def _filter_row(
+    volume, at, start, stretch, low, high, table, n_taps, degree, taps, out, out_at, out_step
+):
+    """One row of the volume, output blocks low..high, taken at x * (1 + stretch) + start."""
     middle = 0.5 * ((low + high) * LANES - 1)
     whole = _weigh_row(start + stretch * middle, table, degree, taps)
-    left = ROW_MARGIN - (n_taps // 2 - 1)
-    if constant:
-        for block in range(low, high, 4):
+    left = at - (n_taps // 2 - 1)
+    block = low
+    if abs(stretch) * (high - low) * LANES <= 2 * PHASE_TOLERANCE:
+        while block + 4 <= high:
             a = b = c = d = splat(_ZERO)
             p = left + whole + block * LANES
             for k in range(n_taps):
                 w = splat(taps[k])
-                a = fma(w, load(line, p + k), a)
-                b = fma(w, load(line, p + k + LANES), b)
-                c = fma(w, load(line, p + k + 2 * LANES), c)
-                d = fma(w, load(line, p + k + 3 * LANES), d)
-            store(out, out_at + block * out_step, a)
-            if block + 1 < high:
-                store(out, out_at + (block + 1) * out_step, b)
-            if block + 2 < high:
-                store(out, out_at + (block + 2) * out_step, c)
-            if block + 3 < high:
-                store(out, out_at + (block + 3) * out_step, d)
-        return
-    for block in range(low, high):
-        whole = _weigh_row(
-            start + stretch * (block * LANES + 0.5 * (LANES - 1)), table, degree, taps
-        )
+                a = fma(w, load(volume, p + k), a)
+                b = fma(w, load(volume, p + k + LANES), b)
+                c = fma(w, load(volume, p + k + 2 * LANES), c)
+                d = fma(w, load(volume, p + k + 3 * LANES), d)
+            o = out_at + block * out_step
+            store(out, o, a)
+            store(out, o + out_step, b)
+            store(out, o + 2 * out_step, c)
+            store(out, o + 3 * out_step, d)
+            block += 4
+    while block < high:
+        middle = block * LANES + 0.5 * (LANES - 1)
+        whole = _weigh_row(start + stretch * middle, table, degree, taps)
         a = b = splat(_ZERO)
         p = left + whole + block * LANES
         for k in range(0, n_taps, 2):
-            a = fma(splat(taps[k]), load(line, p + k), a)
-            b = fma(splat(taps[k + 1]), load(line, p + k + 1), b)
+            a = fma(splat(taps[k]), load(volume, p + k), a)
+            b = fma(splat(taps[k + 1]), load(volume, p + k + 1), b)
         store(out, out_at + block * out_step, add(a, b))
-
-
-@njit(**OPTIONS)
-def _read_row(volume, at, n, line):
-    """Copy one row of the volume between its reflections."""
-    for i in range(n):
-        line[ROW_MARGIN + i] = volume[at + i]
-    for r in range(PAD):
-        near = _reflected(r, n)
-        line[ROW_MARGIN - 1 - r] = volume[at + near]
-        line[ROW_MARGIN + n + r] = volume[at + n - 1 - near]
+        block += 1
 
 
 @njit(f"void(f4[::1], i8[::1], f8[::1], {_TABLE}, i8[::1], i8[:, ::1], {_SCRATCH})", **OPTIONS)
@@ -263,16 +267,17 @@ def fill_columns(volume, shape, passes, table, n_taps, degree, box, spans, scrat
 
     Parameters
     ----------
-    volume : (z * y * x,) float32, x fastest, finite
+    volume : float32 buffer laid out by `intake`, finite
     shape : (3,) volume's n_x, n_y, n_z
     passes : (12,) from `separate`
     table, n_taps, degree : interpolant, (degree + 1) rows of `WIDTH`
     box : (6,) output's x, y, z ranges (low, high, exclusive) that will be asked for
     spans : (n_blocks, 2) output's y range wanted per block of sixteen x
-    scratch : buffers; scratch[4], the columns, is filled: (y, block, PAD + z' + PAD, lane)
+    scratch : buffers; scratch[3], the columns, is filled: (y, block, PAD + z' + PAD, lane)
     """
-    line, taps, weights, plane, columns, _ = scratch
+    taps, weights, plane, columns, _ = scratch
     nx, ny, nz = shape
+    stride = row_stride(nx)
     half = n_taps // 2
     n_blocks = spans.shape[0]
     block_low, block_high = box[0] // LANES, (box[1] - 1) // LANES + 1
@@ -281,32 +286,34 @@ def fill_columns(volume, shape, passes, table, n_taps, degree, box, spans, scrat
     z_low, z_high = _reach(passes, 8, xs, ys, (box[4], box[5] - 1), half)
     plane_rows = (ny + 2 * PAD + SPARE) * LANES
     column_rows = (nz + 2 * PAD + SPARE) * LANES
-    line[:] = _ZERO
     for z in range(max(z_low, 0), min(z_high, nz)):
         y_low, y_high = _reach(passes, 4, xs, ys, (z, z), half)
         # Rows near an edge are also read through their reflection.
         y_low = 0 if y_low < PAD else y_low
         y_high = ny if y_high > ny - PAD else y_high
         for y in range(y_low, y_high):
-            _read_row(volume, (z * ny + y) * nx, nx, line)
+            at = VOLUME_MARGIN + (z * ny + y) * stride + ROW_START
             start = passes[1] * y + passes[2] * z + passes[3]
-            _filter_row(line, start, passes[0] - 1.0, block_low, block_high, table, n_taps, degree,
-                        taps, plane, (PAD + y) * LANES, plane_rows)
+            _filter_row(volume, at, start, passes[0] - 1.0, block_low, block_high, table, n_taps,
+                        degree, taps, plane, (PAD + y) * LANES, plane_rows)
         for block in range(block_low, block_high):
             start = passes[4] * (block * LANES) + passes[6] * z + passes[7]
-            _filter_lines(plane, block * plane_rows, ny, start, passes[4], passes[5] - 1.0,
+            reflect_lines(plane, block * plane_rows, ny)
+            filter_lines(plane, block * plane_rows, ny, start, passes[4], passes[5] - 1.0,
                           spans[block, 0], spans[block, 1], table, n_taps, degree, weights,
-                          columns, block * column_rows + (PAD + z) * LANES, n_blocks * column_rows)
+                          columns, block * column_rows + (PAD + z) * LANES, n_blocks * column_rows,
+                         _ZERO)
 
 
-@njit(**OPTIONS)
+@njit(f"void(i8, i8, i8, i8, i8, i8, f8[::1], {_TABLE}, {_SCRATCH})", **OPTIONS)
 def filter_column(x, y, low, high, nz, n_blocks, passes, table, n_taps, degree, scratch):
-    """Pass along z of the sixteen columns at x, y: scratch[5] rows low..high."""
-    columns = scratch[4]
+    """Pass along z of the sixteen columns at x, y: scratch[4] rows low..high."""
+    columns = scratch[3]
     at = (y * n_blocks + x // LANES) * (nz + 2 * PAD + SPARE) * LANES
     start = passes[8] * x + passes[9] * y + passes[11]
-    _filter_lines(columns, at, nz, start, passes[8], passes[10] - 1.0, low, high,
-                  table, n_taps, degree, scratch[2], scratch[5], 0, LANES)
+    reflect_lines(columns, at, nz)
+    filter_lines(columns, at, nz, start, passes[8], passes[10] - 1.0, low, high,
+                 table, n_taps, degree, scratch[1], scratch[4], 0, LANES, _ZERO)
 
 
 @njit(**OPTIONS)
@@ -348,7 +355,7 @@ def sample_all(volume, shape, matrix, passes, table, n_taps, degree, box, spans,
     separate(matrix, passes)
     fill_columns(volume, shape, passes, table, n_taps, degree, box, spans, scratch)
     nx, ny, nz = shape
-    column = scratch[5]
+    column = scratch[4]
     for c in range(columns.shape[0]):
         x, y = columns[c, 0], columns[c, 1]
         filter_column(x, y, 0, nz, nz, spans.shape[0], passes, table, n_taps, degree, scratch)
@@ -372,7 +379,7 @@ def sample_some(volume, shape, matrix, passes, table, n_taps, degree, box, spans
     """
     separate(matrix, passes)
     fill_columns(volume, shape, passes, table, n_taps, degree, box, spans, scratch)
-    column = scratch[5]
+    column = scratch[4]
     for c in range(columns.shape[0]):
         x, y, low, high = columns[c, 0], columns[c, 1], columns[c, 2], columns[c, 3]
         filter_column(x, y, low, high, shape[2], spans.shape[0], passes, table, n_taps, degree,

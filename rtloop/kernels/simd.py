@@ -57,19 +57,29 @@ class _LanesModel(models.PrimitiveModel):  # type: ignore[misc]
 
 
 def _address(context: Any, builder: Any, array_type: Any, array: Any, offset: Any) -> Any:
+    """Address of element `offset` as one of a vector of the array's elements."""
     data = context.make_array(array_type)(context, builder, array).data
+    element = context.get_data_type(array_type.dtype)
+    vector = ir.VectorType(element, LANES)
     return builder.bitcast(
-        builder.gep(data, [offset], source_etype=_FLOAT), _VECTOR.as_pointer()
+        builder.gep(data, [offset], source_etype=element), vector.as_pointer()
     )
 
 
 @intrinsic
 def load(_typing: Any, array: Any, offset: Any) -> Any:
-    """Sixteen floats of a flat float32 array from `offset` on."""
+    """Sixteen elements of a flat int16, uint16 or float32 array from `offset` on, as floats."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        address = _address(context, builder, signature.args[0], *args)
-        return builder.load(address, align=4, typ=_VECTOR)
+        array_type = signature.args[0]
+        address = _address(context, builder, array_type, *args)
+        element = context.get_data_type(array_type.dtype)
+        align = array_type.dtype.bitwidth // 8
+        value = builder.load(address, align=align, typ=ir.VectorType(element, LANES))
+        if array_type.dtype == types.float32:
+            return value
+        convert = builder.sitofp if array_type.dtype.signed else builder.uitofp
+        return convert(value, _VECTOR)
 
     return lanes_type(array, types.intp), codegen
 

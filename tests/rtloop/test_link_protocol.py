@@ -193,6 +193,25 @@ class Stream(RuleBasedStateMachine):
             self.sink.acknowledge(*self.unacknowledged.popleft())
         self.tick()
 
+    @rule(
+        rounds=st.integers(1, 3),
+        n_taken=st.integers(0, 10),
+        n_committed=st.integers(0, 10),
+        n_acknowledged=st.integers(0, 10),
+    )
+    def all_goes_well(
+        self, rounds: int, n_taken: int, n_committed: int, n_acknowledged: int
+    ) -> None:
+        """The ordinary course, so that faults fall into the middle of it."""
+        for _ in range(rounds):
+            self.now += 0.3
+            self.tick()
+            self.carry_up(20)
+            self.carry_down(20)
+            self.owner_takes(n_taken)
+            self.owner_commits(n_committed)
+            self.owner_acknowledges(n_acknowledged)
+
     @precondition(lambda self: self.up)
     @rule(data=st.data())
     def lose_upward(self, data: st.DataObject) -> None:

@@ -17,6 +17,8 @@ import nibabel as nib
 import pydicom
 from pydicom.dataset import FileDataset
 from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_partial
+from pydicom.tag import Tag
 
 from rtloop.errors import ConfigError
 
@@ -31,8 +33,9 @@ NIFTI_ENDS = (".nii", ".nii.gz")
 READ_TAGS = [
     "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "ImageType",
     "Manufacturer", "InstanceNumber", "TemporalPositionIdentifier", "ImagePositionPatient",
-    "RepetitionTime", "SharedFunctionalGroupsSequence",
 ]  # fmt: skip
+LAST_GROUP = 0x0020
+"""Nothing of interest comes later, and Philips's nested private groups take long to pass over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +160,7 @@ def _dicom(files: list[Path]) -> Recording | None:
         form,
         volumes,
         len(volumes),
-        _dicom_tr_s(first),
+        _dicom_tr_s(members[0][0]),
         span=max(numbers) - min(numbers) + 1,
         number=int(first.get("SeriesNumber") or 0),
     )
@@ -166,7 +169,12 @@ def _dicom(files: list[Path]) -> Recording | None:
 def _headers(files: list[Path]) -> Iterator[tuple[Path, FileDataset]]:
     for path in files:
         try:
-            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=READ_TAGS)
+            with path.open("rb") as stream:
+                header = read_partial(
+                    stream,
+                    stop_when=lambda tag, vr, length: tag.group > LAST_GROUP,  # noqa: ARG005
+                    specific_tags=list(map(Tag, READ_TAGS)),
+                )
         except (InvalidDicomError, OSError):
             continue
         if "SeriesInstanceUID" in header and "InstanceNumber" in header:
@@ -192,7 +200,8 @@ def _volume_of(
     return place
 
 
-def _dicom_tr_s(header: FileDataset) -> float | None:
+def _dicom_tr_s(path: Path) -> float | None:
+    header = pydicom.dcmread(path, stop_before_pixels=True)
     shared = header.get("SharedFunctionalGroupsSequence")
     if shared:
         timing = shared[0].get("MRTimingAndRelatedParametersSequence")

@@ -80,11 +80,13 @@ def test_pauses_grow_and_a_file_that_does_not_grow_is_given_up(tmp_path: Path) -
         now_s += LONGEST_PAUSE_S
         assert tries.take(now_s) is None, "read again though it did not change"
     path.write_bytes(b"xy")
+    taken = []
     for _ in range(10):
         now_s += LONGEST_PAUSE_S
-        one = tries.take(now_s)
-        if one is not None:
+        if (one := tries.take(now_s)) is not None:
+            taken.append(one)
             assert tries.again(one, now_s), "given up twice"
+    assert len(taken) == 1, "read once, for its one change"
 
 
 def test_the_number_of_given_up_files_is_bounded(tmp_path: Path) -> None:

@@ -71,15 +71,11 @@ def files(dicom: Callable[[str], Path]) -> Callable[[str], list[Path]]:
         if name == "siemens_xa30_enhanced":
             paths = [path for path in paths if path.parent.name.startswith("7_")]
         if name == "philips_ingenia":
-            return sorted(paths, key=lambda path: (_temporal_position(path), path.name))
+            # names count through all volumes of a slice: 75, of which 12 are here
+            return sorted(paths, key=lambda path: ((int(path.stem[-4:]) - 1) % 75, path.name))
         return sorted(paths, key=lambda p: (int("".join(filter(str.isdigit, p.suffix)) or 0), p))
 
     return ordered
-
-
-def _temporal_position(path: Path) -> int:
-    tag = "TemporalPositionIdentifier"
-    return int(pydicom.dcmread(path, stop_before_pixels=True, specific_tags=[tag])[tag].value)
 
 
 def assembled(
@@ -108,15 +104,8 @@ def same(one: Volume, other: Volume) -> bool:
         and all(
             getattr(one, name) == getattr(other, name)
             for name in (
-                "attempt",
-                "index",
-                "tr_s",
-                "acquired_s",
-                "slice_times_s",
-                "slice_axis",
-                "n_volumes",
-                "protocol",
-                "shape",
+                *("attempt", "index", "shape", "tr_s", "acquired_s"),
+                *("slice_times_s", "slice_axis", "n_volumes", "protocol"),
             )
         )
     )

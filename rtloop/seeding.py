@@ -1,0 +1,132 @@
+"""Seeding the nuisance regression with a run that is over, such as the day's rest.
+
+Betas of motion and tissue are the participant's; with them known from rest, a run has scores as
+soon as its window is full. The seeding run is copied into the record, so a replay needs no other
+file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import numpy as np
+from numpy.typing import NDArray
+
+from rtloop.errors import ConfigError
+from rtloop.journal import Attempt, Record
+from rtloop.plan import Plan
+from rtloop.rois import RoiSet
+
+__all__ = ["SeedRun", "pack_seeds", "read_seed", "unpack_seeds"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SeedRun:
+    """Observations of a finished run, one row per volume that was observed.
+
+    Attributes
+    ----------
+    n_planned : int
+        Planned length of that run; scales its drift.
+    indices : ndarray, shape (n,), int64
+        Volume indices.
+    parameters : ndarray, shape (n, 6), float64
+        Motion, mm and rad.
+    signals : ndarray, shape (n, n_rois), float64
+        ROI means.
+    tissue : ndarray, shape (n, n_tissues + 1), float64
+        Tissue means; the global signal comes last.
+    weights : ndarray, shape (n,), float64
+        0 for censored volumes.
+    """
+
+    n_planned: int
+    indices: NDArray[np.int64]
+    parameters: NDArray[np.float64]
+    signals: NDArray[np.float64]
+    tissue: NDArray[np.float64]
+    weights: NDArray[np.float64]
+
+
+def read_seed(path: Path, rois: RoiSet, plan: Plan) -> SeedRun:
+    """The last attempt of a record as a seed.
+
+    Parameters
+    ----------
+    path : Path
+        Record of the seeding run.
+    rois : RoiSet
+        ROIs of the run to be seeded; the record's have to be the same voxels.
+    plan : Plan
+        Its TR has to be the seeding run's.
+
+    Raises
+    ------
+    ConfigError
+        If ROIs or TR differ, or the record holds no observation.
+    RecordError
+        If the file is no record.
+    """
+    with Record.open(path) as record:
+        theirs = Plan.model_validate(record.about()["plan"])
+        attempts = record.attempts()
+        if not attempts or RoiSet.from_bytes(attempts[-1].rois).sha256 != rois.sha256:
+            raise ConfigError(
+                f"seed {path}: expected a run with this run's ROIs on this run's grid, found "
+                "others; record the rest with the same plan and position"
+            )
+        if theirs.tr_s != plan.tr_s:
+            raise ConfigError(
+                f"seed {path}: expected TR {plan.tr_s:g} s, found {theirs.tr_s:g} s; "
+                "record the rest with the same protocol"
+            )
+        return _collect(path, record, attempts[-1], theirs.n_volumes)
+
+
+def _collect(path: Path, record: Record, attempt: Attempt, n_planned: int) -> SeedRun:
+    steps = [recorded.step for recorded in record.events(attempt)]
+    seen = [(step, step.observation) for step in steps if step.observation is not None]
+    if not seen:
+        raise ConfigError(f"seed {path}: expected observed volumes, found none; name another run")
+    return SeedRun(
+        n_planned=n_planned,
+        indices=np.array([observation.index for _, observation in seen], np.int64),
+        parameters=np.array([observation.parameters for _, observation in seen]),
+        signals=np.array([observation.signals for _, observation in seen]),
+        tissue=np.array([observation.tissue for _, observation in seen]),
+        weights=np.array([step.weight for step, _ in seen]),
+    )
+
+
+def pack_seeds(seeds: Sequence[SeedRun]) -> bytes:
+    """Seeds as bytes for the record."""
+    body: bytes = msgpack.packb([_plain(seed) for seed in seeds])
+    return body
+
+
+def unpack_seeds(body: bytes) -> list[SeedRun]:
+    """What `pack_seeds` wrote."""
+    return [
+        SeedRun(
+            **{
+                name: entry
+                if name == "n_planned"
+                else np.frombuffer(entry["bytes"], entry["dtype"]).reshape(entry["shape"])
+                for name, entry in entries.items()
+            }
+        )
+        for entries in msgpack.unpackb(body)
+    ]
+
+
+def _plain(seed: SeedRun) -> dict[str, Any]:
+    return {
+        name: entry
+        if name == "n_planned"
+        else {"bytes": entry.tobytes(), "dtype": entry.dtype.str, "shape": list(entry.shape)}
+        for name, entry in asdict(seed).items()
+    }
