@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import shutil
 import signal
 import sys
@@ -110,6 +111,7 @@ class Loop:
         self._volume_bytes = 0
         self._clock_offset_s = time.time() - time.monotonic()
         self._stopping = False
+        self._parent = os.getppid()
         self._triggers = 0
         self._finished = False
 
@@ -132,6 +134,9 @@ class Loop:
             self._stage.repeat()
             if self._stopping:
                 self._act(Command("stop", "supervisor", "asked to end", time.time()))
+            if os.getppid() != self._parent:
+                self._leave_open()
+                return
         self._say_farewell()
 
     # --- volumes --------------------------------------------------------------------------
@@ -272,6 +277,11 @@ class Loop:
         self._deadline_at = None
         if last is not None:
             self._stage.show(last.screen, self._running.attempt.name, last.index)
+
+    def _leave_open(self) -> None:
+        """The supervisor died: a calm screen, and the attempt stays open to be resumed."""
+        self._fault("supervisor lost", "its process ended", "attempt left open to be resumed")
+        self._stage.show(Screen("neutral", None, "", None, None), "", -1)
 
     def _say_farewell(self) -> None:
         self._stage.show(Screen("end", None, "", None, None), "", -1)

@@ -125,7 +125,7 @@ class RoiSet:
         import nibabel
 
         try:
-            image: Any = nibabel.as_closest_canonical(nibabel.load(path))
+            image = nibabel.as_closest_canonical(nibabel.load(path))  # type: ignore[no-untyped-call]
             labels = np.asanyarray(image.dataobj)
         except (OSError, EOFError, ValueError, nibabel.filebasedimages.ImageFileError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -26,7 +26,8 @@ from rtloop.errors import ConfigError, DisplayError, FcnefError, WireError
 from rtloop.link import Listener, Reporter
 from rtloop.wire import Command, Feedback, Scene
 from stimuli.capture import Capture
-from stimuli.scenes import Look, Picture, Scenes
+from stimuli.pen import Look
+from stimuli.scenes import Picture, Scenes
 from stimuli.screenplay import Screenplay
 from stimuli.trigger import AbsenceWatch, Keyboard, TriggerConfig, Triggers, open_triggers
 from stimuli.window import Frames, finish_drawing, open_window, renderer
@@ -54,9 +55,9 @@ class DisplayConfig(BaseModel):
     `software_paced` keeps the frame rate by the clock where flips do not wait for a screen (Xvfb);
     it is found by itself, too, and always told in the record. `keyboard` is PsychoPy's backend:
     "ptb" hears every keyboard of the machine and times presses best, "event" hears the window
-    alone, for a machine on which the operator types; None takes the first there is. `silence_s` without a message sets
-    the hold sign, twice as long the neutral screen. Screenshots of `capture_scenes` are written
-    to `capture_folder`, at most `capture_max`.
+    alone, for a machine on which the operator types; None takes the first there is.
+    `silence_s` without a message sets the hold sign, twice as long the neutral screen. Screenshots
+    of `capture_scenes` are written to `capture_folder`, at most `capture_max`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import statistics
@@ -143,7 +144,23 @@ def psychopy_to_unix_s(time_s: float) -> float:
     """
     from psychopy import logging
 
-    return float(time_s + (time.time() - logging.defaultClock.getTime()))
+    offset_s, _ = min(
+        (_offset(time.time, logging.defaultClock.getTime) for _ in range(3)), key=_gap
+    )
+    return float(time_s + offset_s)
+
+
+def _offset(of: Callable[[], float], to: Callable[[], float]) -> tuple[float, float]:
+    """Seconds by which one clock is ahead of another, and how long the reading took: on a busy
+    machine the process may be set aside between the two."""
+    before_s = to()
+    there_s = of()
+    after_s = to()
+    return there_s - (before_s + after_s) / 2, after_s - before_s
+
+
+def _gap(reading: tuple[float, float]) -> float:
+    return reading[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +197,7 @@ class Frames:
         window: Window,
         rate_hz: float | None = None,
         software_paced: bool = False,
-        clocks: Clocks = Clocks(),  # noqa: B008 (frozen, and holds no state)
+        clocks: Clocks = Clocks(),
     ) -> None:
         self.window = window
         self._clocks = clocks
@@ -193,7 +210,7 @@ class Frames:
         self._clock_step_s = 0.0
         self._flipped_s = clocks.now_s()
         self._deadline_s = self._flipped_s + self.period_s
-        self._offset_s = clocks.host_s() - clocks.now_s()
+        self._offset_s, _ = min((_offset(clocks.host_s, clocks.now_s) for _ in range(3)), key=_gap)
 
     def latch_s(self) -> float:
         """Monotonic time until which the coming flip's content may still change, seconds."""
@@ -237,8 +254,8 @@ class Frames:
         self.n_frames += 1
         self._flipped_s = now_s
         self._deadline_s = self._next_deadline(now_s)
-        offset_s = self._clocks.host_s() - self._clocks.now_s()
-        if abs(offset_s - self._offset_s) > CLOCK_STEP_S:
+        offset_s, gap_s = _offset(self._clocks.host_s, self._clocks.now_s)
+        if gap_s < CLOCK_STEP_S / 2 and abs(offset_s - self._offset_s) > CLOCK_STEP_S:
             self._clock_step_s += offset_s - self._offset_s
             self._offset_s = offset_s
 
@@ -284,9 +301,7 @@ def time_flips(n_flips: int) -> dict[str, Any]:
         for _ in range(n_flips + 1):
             frames.flip()
             times_s.append(time.monotonic())
-        intervals_ms = sorted(
-            1000 * (b - a) for a, b in zip(times_s[:-1], times_s[1:], strict=True)
-        )
+        intervals_ms = sorted(1000 * (b - a) for a, b in itertools.pairwise(times_s))
         return {
             "pacing": frames.pacing,
             "rate_hz": frames.rate_hz,

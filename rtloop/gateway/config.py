@@ -157,21 +157,20 @@ def read_secret(path: Path) -> bytes:
     """
     try:
         _make_secret(path)
-        if path.stat().st_mode & 0o077:
-            raise KeyFileError(
-                f"secret {path}: expected mode 0600, found it open to others; run chmod 600 on it"
-            )
-        secret = bytes.fromhex(path.read_text().strip())
+        open_to_others = path.stat().st_mode & 0o077
+        text = path.read_text(encoding="ascii", errors="replace").strip()
     except OSError as error:
         raise KeyFileError(f"secret {path}: expected a key file, found {error.strerror}") from error
-    except ValueError:
-        secret = b""
-    if len(secret) != SECRET_BYTES:
+    if open_to_others:
+        raise KeyFileError(
+            f"secret {path}: expected mode 0600, found it open to others; run chmod 600 on it"
+        )
+    if not re.fullmatch(rf"[0-9a-f]{{{2 * SECRET_BYTES}}}", text):
         raise KeyFileError(
             f"secret {path}: expected {2 * SECRET_BYTES} hexadecimal digits, found something "
             "else; remove the file to have a new key made"
         )
-    return secret
+    return bytes.fromhex(text)
 
 
 def _make_secret(path: Path) -> None:

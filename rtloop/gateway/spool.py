@@ -32,8 +32,8 @@ class Spool:
     ----------
     folder : Path
         Made if it does not exist; its mode is set to 0700.
-    reserve_bytes : int, default=RESERVE_BYTES
-        Free space below which nothing more is taken, bytes.
+    reserve_bytes : int or None
+        Free space below which nothing more is taken, bytes; None for `RESERVE_BYTES`.
 
     Raises
     ------
@@ -41,9 +41,9 @@ class Spool:
         If the folder cannot be made or written.
     """
 
-    def __init__(self, folder: Path, reserve_bytes: int = RESERVE_BYTES) -> None:
+    def __init__(self, folder: Path, reserve_bytes: int | None = None) -> None:
         self.folder = folder
-        self._reserve_bytes = reserve_bytes
+        self._reserve_bytes = RESERVE_BYTES if reserve_bytes is None else reserve_bytes
         self._lock = threading.Lock()
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)

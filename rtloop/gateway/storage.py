@@ -7,6 +7,8 @@ calling AE titles is required, and it keeps out mistakes, not attackers.
 
 from __future__ import annotations
 
+import contextlib
+import socket
 from collections.abc import Callable
 
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
@@ -85,7 +87,13 @@ class StorageService:
         host, port = self._address.host, self._address.port
         try:
             self._entity.start_server(
-                (host, port), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)]
+                (host, port),
+                block=False,
+                evt_handlers=[
+                    (evt.EVT_CONN_OPEN, _answer_at_once),
+                    (evt.EVT_PDU_SENT, _acknowledge_at_once),
+                    (evt.EVT_C_STORE, self._store),
+                ],
             )
         except OSError as error:
             raise LinkError(
@@ -104,3 +112,25 @@ class StorageService:
             self._failed(f"a DICOM object was not taken: {error.strerror}")
             return OUT_OF_RESOURCES
         return SUCCESS
+
+
+def _answer_at_once(event: evt.Event) -> None:
+    """Nagle's algorithm would hold our answers back until the scanner's delayed ACK, 40 ms."""
+    _set(event, socket.TCP_NODELAY)
+    _acknowledge_at_once(event)
+
+
+def _acknowledge_at_once(event: evt.Event) -> None:
+    """A scanner's own Nagle holds its next object back until our delayed ACK, 40 ms.
+
+    Linux falls back to delayed ones after each answer, so that the option is set after each.
+    """
+    if hasattr(socket, "TCP_QUICKACK"):
+        _set(event, socket.TCP_QUICKACK)
+
+
+def _set(event: evt.Event, option: int) -> None:
+    connection = event.assoc.dul.socket
+    if connection is not None and connection.socket is not None:
+        with contextlib.suppress(OSError):
+            connection.socket.setsockopt(socket.IPPROTO_TCP, option, 1)

@@ -34,7 +34,7 @@ from rtloop.kernels.simd import (
     sub,
 )
 
-__all__ = ["PAD", "ROW_START", "SPARE", "fill_columns", "filter_column", "reflect_lines", "reflected", "row_stride", "sample_all", "sample_some", "separate"]
+__all__ = ["PAD", "ROW_START", "SPARE", "fill_columns", "filter_column", "reach", "reflect_lines", "reflected", "row_stride", "sample_all", "sample_some", "separate"]
 
 PAD = 12
 """Rows added by reflection at both ends of a line: half the longest filter and some shift."""
@@ -104,7 +104,7 @@ def reflected(i, n):
 
 
 @njit(**OPTIONS)
-def _reach(passes, row, first, second, third, half):
+def reach(passes, row, first, second, third, half):
     """Rows of the volume that a pass may read for coordinates within three closed ranges."""
     low = high = passes[row + 3]
     for i, (a, b) in enumerate((first, second, third)):
@@ -283,11 +283,11 @@ def fill_columns(volume, shape, passes, table, n_taps, degree, box, spans, scrat
     block_low, block_high = box[0] // LANES, (box[1] - 1) // LANES + 1
     xs = (block_low * LANES, block_high * LANES - 1)
     ys = (box[2], box[3] - 1)
-    z_low, z_high = _reach(passes, 8, xs, ys, (box[4], box[5] - 1), half)
+    z_low, z_high = reach(passes, 8, xs, ys, (box[4], box[5] - 1), half)
     plane_rows = (ny + 2 * PAD + SPARE) * LANES
     column_rows = (nz + 2 * PAD + SPARE) * LANES
     for z in range(max(z_low, 0), min(z_high, nz)):
-        y_low, y_high = _reach(passes, 4, xs, ys, (z, z), half)
+        y_low, y_high = reach(passes, 4, xs, ys, (z, z), half)
         # Rows near an edge are also read through their reflection.
         y_low = 0 if y_low < PAD else y_low
         y_high = ny if y_high > ny - PAD else y_high
@@ -348,17 +348,15 @@ def _blank_outside(matrix, x, y, low, high, shape, column):
         store(column, z * LANES, value)
 
 
-@njit(f"void(f4[::1], i8[::1], f8[:, ::1], f8[::1], {_TABLE}, i8[::1], i8[:, ::1], "
+@njit(f"void(i8[::1], f8[:, ::1], f8[::1], {_TABLE}, i8, "
       f"i8[:, ::1], {_SCRATCH}, f4[::1])", **OPTIONS)
-def sample_all(volume, shape, matrix, passes, table, n_taps, degree, box, spans, columns, scratch, out):
+def sample_all(shape, matrix, passes, table, n_taps, degree, n_blocks, columns, scratch, out):
     """Resample the whole grid: out (z * y * x,) of the volume's shape."""
-    separate(matrix, passes)
-    fill_columns(volume, shape, passes, table, n_taps, degree, box, spans, scratch)
     nx, ny, nz = shape
     column = scratch[4]
     for c in range(columns.shape[0]):
         x, y = columns[c, 0], columns[c, 1]
-        filter_column(x, y, 0, nz, nz, spans.shape[0], passes, table, n_taps, degree, scratch)
+        filter_column(x, y, 0, nz, nz, n_blocks, passes, table, n_taps, degree, scratch)
         _blank_outside(matrix, x, y, 0, nz, shape, column)
         if x + LANES <= nx:
             for z in range(nz):
@@ -369,20 +367,18 @@ def sample_all(volume, shape, matrix, passes, table, n_taps, degree, box, spans,
                     out[(z * ny + y) * nx + x + lane] = column[z * LANES + lane]
 
 
-@njit(f"void(f4[::1], i8[::1], f8[:, ::1], f8[::1], {_TABLE}, i8[::1], i8[:, ::1], "
+@njit(f"void(i8[::1], f8[:, ::1], f8[::1], {_TABLE}, i8, "
       f"i8[:, ::1], {_SCRATCH}, i4[:, ::1], f4[::1])", **OPTIONS)
-def sample_some(volume, shape, matrix, passes, table, n_taps, degree, box, spans, columns, scratch, wanted, out):
+def sample_some(shape, matrix, passes, table, n_taps, degree, n_blocks, columns, scratch, wanted, out):
     """Resample listed voxels only.
 
     `columns` rows: x, y, z low, z high, first entry, entries' end. `wanted` rows: place in the
     column (z * 16 + lane), place in `out`.
     """
-    separate(matrix, passes)
-    fill_columns(volume, shape, passes, table, n_taps, degree, box, spans, scratch)
     column = scratch[4]
     for c in range(columns.shape[0]):
         x, y, low, high = columns[c, 0], columns[c, 1], columns[c, 2], columns[c, 3]
-        filter_column(x, y, low, high, shape[2], spans.shape[0], passes, table, n_taps, degree,
+        filter_column(x, y, low, high, shape[2], n_blocks, passes, table, n_taps, degree,
                       scratch)
         _blank_outside(matrix, x, y, low, high, shape, column)
         for e in range(columns[c, 4], columns[c, 5]):

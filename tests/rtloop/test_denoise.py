@@ -160,14 +160,14 @@ def test_seeding_changes_what_is_taken_out() -> None:
 
 
 def test_long_run_stays_exact() -> None:
-    # 20,000 volumes at BOLD magnitude; 100,000 in the benchmark
+    # 20,000 volumes at BOLD magnitude (100,000 in the benchmark); without the anchor 5e-12
     motion, tissue, signals = simulate(20_000, 3, 5)
     model = NuisanceModel(12, 2, TISSUE, False, 20_000, 1.0)
     rows, denoiser = design(model, motion, tissue), Denoiser(3, model)
     for row, x in zip(rows, signals, strict=True):
         denoiser.update(row, x)
     exact = exact_residuals(rows, signals - signals[0])
-    assert relative_error(residuals(denoiser, rows, signals), exact) < 1e-10
+    assert relative_error(residuals(denoiser, rows, signals), exact) < 1e-12
 
 
 @settings(max_examples=25, deadline=None)

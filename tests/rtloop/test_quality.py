@@ -258,8 +258,8 @@ def test_false_alarms_are_rare_over_whole_runs() -> None:
     alarmed, above = 0, 0
     for _ in range(60):
         watch, ever = ConfoundWatch(0.3, 20), False
-        course = zip(sliding_z(rng, 300, 20), rng.gamma(2, 0.1, 300), band_limited(rng, 300))
-        for n, row in enumerate(course):
+        score, fd, gs = sliding_z(rng, 300, 20), rng.gamma(2, 0.1, 300), band_limited(rng, 300)
+        for n, row in enumerate(zip(score, fd, gs, strict=True)):
             watch.update(*map(float, row))
             ever = ever or (n % 5 == 0 and bool(watch.alarms))
         alarmed += ever
@@ -292,7 +292,7 @@ def test_block_scores_count_one_by_one() -> None:
 
 def test_no_alarm_from_few_samples_and_none_from_constants() -> None:
     watch = ConfoundWatch(0.3, 1)
-    for value in (1.0, 2.0, 3.0):
+    for value in (1.0, 2.0, 1.5, 3.0, 0.5):
         watch.update(value, value, 5.0)
     assert watch.correlations["fd"] == pytest.approx(1.0)
     assert np.isnan(watch.correlations["global_signal"])

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import sys
 
-from stimuli.scenes import Look, Picture, Scenes
+from stimuli.pen import Look
+from stimuli.scenes import Picture, Scenes
 from stimuli.window import open_window
 
 

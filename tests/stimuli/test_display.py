@@ -19,7 +19,7 @@ from PIL import Image
 from rtloop.link import Broadcaster, ReportSink
 from rtloop.wire import Command, Feedback, Shown, Trigger
 from stimuli.display import command_line, read_config
-from stimuli.scenes import Look
+from stimuli.pen import Look
 from tests.stimuli.test_scenes import rgb, where
 from tests.stimuli.xserver import XServer
 

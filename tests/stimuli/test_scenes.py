@@ -9,7 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from stimuli.scenes import Look, clamped, disc_radius_px, fill_height_px
+from stimuli.pen import Look
+from stimuli.scenes import clamped, disc_radius_px, fill_height_px
 
 LOOK = Look()
 HEIGHT, WIDTH = 768, 1024

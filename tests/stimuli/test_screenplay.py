@@ -277,4 +277,5 @@ def test_every_message_ends_in_at_most_one_report_and_none_is_shown_late(frames)
         if report.status == "shown":
             assert limit_s is None or report.flip_s <= limit_s
         else:
-            assert limit_s is not None and report.flip_s > limit_s
+            assert limit_s is not None
+            assert report.flip_s > limit_s

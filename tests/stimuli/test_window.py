@@ -126,6 +126,20 @@ def test_clock_step_is_told_once_and_leaves_the_pace_alone():
     assert frames.take_clock_step_s() == 0.0
 
 
+def test_being_set_aside_between_two_clocks_is_no_clock_step():
+    world = World(None)
+    frames = Frames(world, software_paced=True, clocks=world.clocks)
+    frames.flip()
+
+    def slow_host_s() -> float:
+        world.wait(0.02)
+        return world.now_s + 1.7e9
+
+    frames._clocks = Clocks(world.clocks.now_s, world.wait, slow_host_s, world.clocks.to_host_s)
+    frames.flip()
+    assert frames.take_clock_step_s() == 0.0
+
+
 def run(arguments: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", *arguments],

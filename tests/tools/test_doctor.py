@@ -96,7 +96,7 @@ def test_no_display_is_a_warning_that_says_so(monkeypatch):
 
 
 def test_no_psychopy_is_a_warning(monkeypatch):
-    monkeypatch.setattr(doctor, "find_spec", lambda name: None)
+    monkeypatch.setattr(doctor, "find_spec", lambda _: None)
     line = one(doctor.check_display(10), "display")
     assert (line.status, "fcnef[stimuli]" in line.advice) == ("warn", True)
 
@@ -152,13 +152,13 @@ def test_unwritable_folder_fails(tmp_path):
 @pytest.mark.parametrize(("free", "status"), [(5e8, "fail"), (5e9, "warn"), (5e10, "ok")])
 def test_little_space_is_told(tmp_path, monkeypatch, free, status):
     monkeypatch.setattr(
-        doctor.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": int(free)})
+        doctor.shutil, "disk_usage", lambda _: type("Usage", (), {"free": int(free)})
     )
     assert one(doctor.check_disk(tmp_path), "disk space").status == status
 
 
 def test_slow_disk_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(doctor, "_synced_writes_ms", lambda folder, n: [1.0] * (n - 1) + [900.0])
+    monkeypatch.setattr(doctor, "_synced_writes_ms", lambda _, n: [1.0] * (n - 1) + [900.0])
     assert one(doctor.check_disk(tmp_path), "disk speed").status == "warn"
 
 
@@ -201,7 +201,7 @@ def test_table_has_every_line():
 @pytest.mark.parametrize(("status", "code"), [("ok", 0), ("warn", 0), ("fail", 1)])
 def test_exit_status_and_json(monkeypatch, capsys, status, code):
     line = Line("disk", status, "found", "advice", {"median_ms": 1.0})
-    monkeypatch.setattr("tools.cli.doctor.examine", lambda flips, records: iter([("disk", [line])]))
+    monkeypatch.setattr("tools.cli.doctor.examine", lambda *_: iter([("disk", [line])]))
     assert run(["doctor", "--json"]) == code
     report = json.loads(capsys.readouterr().out)
     assert report["fit"] is (code == 0)

@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from rtloop.errors import ConfigError
+from rtloop.gateway.order import Order
 from tools.faults import (
     KINDS,
     Accounting,
@@ -197,3 +198,40 @@ def test_bad_scripts_are_refused_in_one_line(tmp_path: Path) -> None:
         FaultScript.load(tmp_path / "none.toml")
     with pytest.raises(ValidationError, match="several for volume 3"):
         script({"kind": "drop", "volume": 3}, {"kind": "delay", "volume": 3})
+
+
+def through_the_gateway(faulty: FaultScript, patience_tr: float) -> list[list[int]]:
+    """Late volumes by the gateway's own ordering, times in repetition times."""
+    order: Order[tuple[int, int]] = Order()
+    left: list[tuple[int, int]] = []
+    for one in deliveries(faulty, N_LONG):
+        left += order.due(one.at_tr)
+        attempt = str(one.attempt)
+        if one.part == "cut" or one.change in ("wrong_shape", "wrong_affine"):
+            left += order.give_up(attempt, one.index)
+        elif one.part not in ("foreign", "first") and not one.copy:
+            item = (one.attempt, one.index)
+            left += order.offer(attempt, one.index, item, now_s=one.at_tr, wait_s=patience_tr)
+    left += order.due(1e9)
+    newest = (-1, -1)
+    late: dict[int, list[int]] = {attempt: [] for attempt, _ in left}
+    for place in left:
+        if place < newest:
+            late[place[0]].append(place[1])
+        newest = max(newest, place)
+    return [sorted(late[attempt]) for attempt in sorted(late)]
+
+
+N_LONG = 60
+
+
+@pytest.mark.parametrize("patience_tr", [0.0, 0.3, 0.5, 1.2])
+def test_the_model_agrees_with_the_gateways_ordering(patience_tr: float) -> None:
+    n_late = 0
+    for seed in range(150):
+        faulty = random_faults(seed, N_LONG, apart=5)
+        accounts = expected(faulty, N_LONG, patience_tr)
+        found = through_the_gateway(faulty, patience_tr)
+        assert [account.with_fate("late") for account in accounts] == found, seed
+        n_late += sum(map(len, found))
+    assert n_late > 20

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from rich.progress import Progress
 
-from rtloop.link import load_keys
 from tools.faults import FaultScript
 from tools.scanner import FeedbackEar, open_outlet, open_series, play
 
@@ -59,10 +58,9 @@ def scan(
     """
     series = open_series(source, tr, volumes, repeat)
     script = FaultScript() if faults is None else FaultScript.load(faults)
-    pair = None if keys is None else load_keys(keys)
     with ExitStack() as stack:
-        outlet = open_outlet(to, as_export, pair, stack)
-        ear = stack.enter_context(closing(FeedbackEar(feedback, series, pair)))
+        outlet = open_outlet(to, as_export, keys, stack)
+        ear = stack.enter_context(closing(FeedbackEar(feedback, series, keys)))
         bar = stack.enter_context(Progress(transient=True))
         task = bar.add_task("scan", total=series.n_volumes)
         steps = (lambda one: bar.update(task, completed=one.index), lambda _: ear.listen())

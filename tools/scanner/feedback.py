@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from rtloop.errors import ConfigError
-from rtloop.link import Keys, Listener
+from rtloop.link import Listener
 from rtloop.wire import Feedback
 from tools.scanner.series import RecordedSeries
 from tools.scanner.simulated import SimulatedSeries
@@ -22,8 +24,8 @@ class FeedbackEar:
         Where the engine publishes feedback; None to hear nothing.
     series : SimulatedSeries
         Whose participant hears each new value once.
-    keys : Keys or None
-        Needed beyond this machine.
+    keys : Path or None
+        Key file, needed beyond this machine.
 
     Raises
     ------
@@ -35,7 +37,7 @@ class FeedbackEar:
         self,
         endpoint: str | None,
         series: SimulatedSeries | RecordedSeries,
-        keys: Keys | None = None,
+        keys: Path | None = None,
     ) -> None:
         self._listener = None
         if endpoint is not None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from rtloop.errors import ConfigError
-from rtloop.link import Keys, StreamSource
+from rtloop.link import StreamSource
 from tools.scanner.export import ExportFolder
 from tools.scanner.series import RecordedSeries
 from tools.scanner.simulated import SimulatedSeries
@@ -63,7 +63,7 @@ def open_series(
 
 
 def open_outlet(
-    endpoint: str | None, folder: Path | None, keys: Keys | None, stack: ExitStack
+    endpoint: str | None, folder: Path | None, keys: Path | None, stack: ExitStack
 ) -> StreamOut | ExportFolder:
     """Where the volumes go: over the stream or into a folder, exactly one of the two.
 
@@ -73,8 +73,8 @@ def open_outlet(
         The engine's volume endpoint.
     folder : Path or None
         Export folder.
-    keys : Keys or None
-        For endpoints beyond this machine.
+    keys : Path or None
+        Key file for endpoints beyond this machine.
     stack : ExitStack
         Closes what is opened.
 
@@ -90,4 +90,5 @@ def open_outlet(
             f"scan: expected one of --to and --as-export, found {'both' if folder else 'none'}; "
             "give one of them"
         )
-    return StreamOut(stack.enter_context(StreamSource(endpoint, keys, source="scanner")))
+    link = StreamSource(endpoint, keys, source="scanner")
+    return StreamOut(stack.enter_context(closing(link)))

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pydicom
 import pytest
 
+import rtloop.gateway.spool
 from rtloop.errors import LinkError
 from rtloop.gateway.config import Address
 from rtloop.gateway.spool import Spool
 from rtloop.gateway.storage import StorageService
+from rtloop.readers import ScannerConfig, read_series
+from tests.rtloop.gateway.loopback import arrive, free_port, series
 
 Serve = Callable[..., tuple[Spool, int, list[str]]]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def dcmtk(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -103,3 +100,73 @@ def test_a_port_in_use_is_one_line(serve: Serve, tmp_path: Path) -> None:
     with pytest.raises(LinkError, match="expected a free address, found") as raised:
         second.start()
     assert "\n" not in str(raised.value)
+
+
+def store(port: int, files: list[str]) -> None:
+    sent = dcmtk("storescu", "127.0.0.1", str(port), *files)
+    assert sent.returncode == 0, sent.stderr
+
+
+def test_stored_volumes_reach_the_engine_and_leave_the_spool(
+    run, engine, until, dicom, tmp_path: Path
+) -> None:
+    port, spool = free_port(), tmp_path / "spool"
+    run(listen=f"dicom://127.0.0.1:{port}", spool=str(spool))
+    until(lambda: engine.connected, "the gateway")
+    folder = tmp_path / "sent"
+    folder.mkdir()
+    files = arrive(series(dicom("siemens_xa30_enhanced") / "7_func-bold_task-fa_run-1")[:5], folder)
+    files += arrive(series(dicom("siemens_xa30_enhanced") / "9_gre_field_mapping"), folder)
+    store(port, [str(path) for path in files])
+    until(lambda: len(engine.volumes) == 5, "the volumes")
+    until(lambda: not list(spool.iterdir()), "an empty spool")
+    for got, expected in zip(engine.volumes, read_series(folder, ScannerConfig()), strict=True):
+        assert got.index == expected.index
+        assert np.array_equal(got.data, expected.data)
+    assert engine.kinds().count("skipped") == 1
+
+
+def test_what_was_answered_survives_a_gateway_that_dies(
+    run, engine, until, dicom, tmp_path: Path
+) -> None:
+    port, spool = free_port(), tmp_path / "spool"
+    listen = f"dicom://127.0.0.1:{port}"
+    files = [str(path) for path in series(dicom("mr_0004"), "*")[: 4 * 15 + 7]]
+    engine.acknowledging.clear()
+    first = run(listen=listen, spool=str(spool))
+    until(lambda: engine.connected, "the gateway")
+    store(port, files[:40])
+    until(lambda: engine.log, "the first item")
+    assert len(list(spool.iterdir())) == 40, "nothing is acknowledged: everything stays"
+    first.close()
+    engine.acknowledging.set()
+    second = run(listen=listen, spool=str(spool))
+    until(lambda: len(engine.volumes) == 2, "what lay in the spool")
+    store(port, files[40:])
+    until(lambda: len(engine.volumes) == 4, "the rest")
+    until(lambda: len(list(spool.iterdir())) == 7, "slices of the unfinished volume alone")
+    assert engine.indices() == [0, 1, 2, 3]
+    second.close()
+
+
+def test_a_failed_store_is_told_to_the_engine(
+    run, engine, until, dicom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rtloop.gateway.spool, "RESERVE_BYTES", 1 << 60)
+    port = free_port()
+    run(listen=f"dicom://127.0.0.1:{port}", spool=str(tmp_path / "spool"))
+    until(lambda: engine.connected, "the gateway")
+    (file,) = first(dicom("siemens_mosaic_skyra"), 1)
+    dcmtk("storescu", "127.0.0.1", str(port), file)
+    until(lambda: engine.kinds() == ["refused"], "the note")
+    assert engine.notes[0].reason == "a DICOM object was not taken: No space left on device"
+
+
+def test_an_open_entrance_says_so(run, until, tmp_path: Path, engine) -> None:
+    gateway = run(
+        listen=f"dicom://0.0.0.0:{free_port()}",
+        spool=str(tmp_path / "spool"),
+        allowed_callers=("SCANNER", "CONSOLE"),
+    )
+    until(lambda: gateway.said, "the line")
+    assert "whoever says SCANNER or CONSOLE may store" in gateway.said[0]
