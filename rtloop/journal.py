@@ -215,7 +215,10 @@ class Record:
         rows = self._db.execute(
             "SELECT id, name, opened_s, outcome, rois, geometry FROM attempt ORDER BY id"
         )
-        return [Attempt(*row[:5], json.loads(row[5])) for row in rows]
+        return [
+            Attempt(id, name, opened_s, outcome, rois, json.loads(geometry))
+            for id, name, opened_s, outcome, rois, geometry in rows
+        ]
 
     def open_attempt(
         self, name: str, time_s: float, rois: bytes, geometry: dict[str, Any]
@@ -253,7 +256,7 @@ class Record:
         n = cursor.lastrowid
         assert n is not None
         if isinstance(event, Volume) and step.status != "duplicate":
-            voxels = memoryview(event.data.T).cast("B")
+            voxels = event.data.T.data.cast("B")
             self._db.execute("INSERT INTO image VALUES(?, ?)", (n, voxels))
         self._add_step(n, step)
         self._db.execute(

@@ -111,16 +111,14 @@ def pack_seeds(seeds: Sequence[SeedRun]) -> bytes:
 def unpack_seeds(body: bytes) -> list[SeedRun]:
     """What `pack_seeds` wrote."""
     return [
-        SeedRun(
-            **{
-                name: entry
-                if name == "n_planned"
-                else np.frombuffer(entry["bytes"], entry["dtype"]).reshape(entry["shape"])
-                for name, entry in entries.items()
-            }
-        )
-        for entries in msgpack.unpackb(body)
+        SeedRun(**{name: _entry(e) for name, e in run.items()}) for run in msgpack.unpackb(body)
     ]
+
+
+def _entry(packed: Any) -> Any:
+    if isinstance(packed, int):
+        return packed
+    return np.frombuffer(packed["bytes"], packed["dtype"]).reshape(packed["shape"])
 
 
 def _plain(seed: SeedRun) -> dict[str, Any]:

@@ -70,4 +70,4 @@ class Volume:
     @property
     def voxel_size_mm(self) -> NDArray[np.float64]:
         """Edge lengths of a voxel along each array axis, mm, shape (3,)."""
-        return np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0))
+        return np.asarray(np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0)))

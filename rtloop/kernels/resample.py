@@ -190,13 +190,15 @@ def filter_lines(
     `source` at `at` holds rows -PAD..n+PAD. Output row i of lane l is taken at
     i * (1 + stretch) + start + l * step. Rows whose taps reach farther become `beyond`.
     """
-    length = high - low
-    segment = max(length, 1)
-    if abs(stretch) * length > 2 * PHASE_TOLERANCE:
+    # Segments lie on the whole line, not on what is wanted of it: a voxel's value must not depend
+    # on which others are asked for.
+    segment = n
+    if abs(stretch) * n > 2 * PHASE_TOLERANCE:
         segment = max(8, 8 * int(2 * PHASE_TOLERANCE / abs(stretch) / 8))
-    for begin in range(low, high, segment):
-        end = min(begin + segment, high)
-        here = start + stretch * 0.5 * (begin + end - 1)
+    for segment_low in range(low // segment * segment, high, segment):
+        segment_high = min(segment_low + segment, n)
+        begin, end = max(segment_low, low), min(segment_high, high)
+        here = start + stretch * 0.5 * (segment_low + segment_high - 1)
         # A shift of more than half a million voxels is no motion; keep integers in range.
         here = min(max(here, -5e5), 5e5)
         whole, taps = _weigh_lanes(here, step, table, n_taps, degree, weights)
@@ -224,40 +226,40 @@ def _weigh_row(shift, table, degree, taps):
     return int(low)
 
 
-@njit("void(f4[::1], i8, f8, f8, i8, i8, f4[::1], i8, i8, f4[::1], f4[::1], i8, i8)", **OPTIONS)
+@njit("void(f4[::1], i8, i8, f8, f8, i8, i8, f4[::1], i8, i8, f4[::1], f4[::1], i8, i8)",
+      **OPTIONS)
 def _filter_row(
-    volume, at, start, stretch, low, high, table, n_taps, degree, taps, out, out_at, out_step
+    volume, at, n, start, stretch, low, high, table, n_taps, degree, taps, out, out_at, out_step
 ):
     """One row of the volume, output blocks low..high, taken at x * (1 + stretch) + start."""
-    middle = 0.5 * ((low + high) * LANES - 1)
-    whole = _weigh_row(start + stretch * middle, table, degree, taps)
+    constant = abs(stretch) * n <= 2 * PHASE_TOLERANCE
+    whole = _weigh_row(start + stretch * 0.5 * (n - 1), table, degree, taps)
     left = at - (n_taps // 2 - 1)
     block = low
-    if abs(stretch) * (high - low) * LANES <= 2 * PHASE_TOLERANCE:
-        while block + 4 <= high:
-            a = b = c = d = splat(_ZERO)
-            p = left + whole + block * LANES
-            for k in range(n_taps):
-                w = splat(taps[k])
-                a = fma(w, load(volume, p + k), a)
-                b = fma(w, load(volume, p + k + LANES), b)
-                c = fma(w, load(volume, p + k + 2 * LANES), c)
-                d = fma(w, load(volume, p + k + 3 * LANES), d)
-            o = out_at + block * out_step
-            store(out, o, a)
-            store(out, o + out_step, b)
-            store(out, o + 2 * out_step, c)
-            store(out, o + 3 * out_step, d)
-            block += 4
-    while block < high:
-        middle = block * LANES + 0.5 * (LANES - 1)
-        whole = _weigh_row(start + stretch * middle, table, degree, taps)
-        a = b = splat(_ZERO)
+    while constant and block + 4 <= high:
+        a = b = c = d = splat(_ZERO)
         p = left + whole + block * LANES
-        for k in range(0, n_taps, 2):
+        for k in range(n_taps):
+            w = splat(taps[k])
+            a = fma(w, load(volume, p + k), a)
+            b = fma(w, load(volume, p + k + LANES), b)
+            c = fma(w, load(volume, p + k + 2 * LANES), c)
+            d = fma(w, load(volume, p + k + 3 * LANES), d)
+        o = out_at + block * out_step
+        store(out, o, a)
+        store(out, o + out_step, b)
+        store(out, o + 2 * out_step, c)
+        store(out, o + 3 * out_step, d)
+        block += 4
+    while block < high:
+        if not constant:
+            middle = block * LANES + 0.5 * (LANES - 1)
+            whole = _weigh_row(start + stretch * middle, table, degree, taps)
+        a = splat(_ZERO)
+        p = left + whole + block * LANES
+        for k in range(n_taps):
             a = fma(splat(taps[k]), load(volume, p + k), a)
-            b = fma(splat(taps[k + 1]), load(volume, p + k + 1), b)
-        store(out, out_at + block * out_step, add(a, b))
+        store(out, out_at + block * out_step, a)
         block += 1
 
 
@@ -294,7 +296,7 @@ def fill_columns(volume, shape, passes, table, n_taps, degree, box, spans, scrat
         for y in range(y_low, y_high):
             at = VOLUME_MARGIN + (z * ny + y) * stride + ROW_START
             start = passes[1] * y + passes[2] * z + passes[3]
-            _filter_row(volume, at, start, passes[0] - 1.0, block_low, block_high, table, n_taps,
+            _filter_row(volume, at, nx, start, passes[0] - 1.0, block_low, block_high, table, n_taps,
                         degree, taps, plane, (PAD + y) * LANES, plane_rows)
         for block in range(block_low, block_high):
             start = passes[4] * (block * LANES) + passes[6] * z + passes[7]
