@@ -32,6 +32,7 @@ from rtloop.volume import Volume
 __all__ = [
     "Running",
     "Setup",
+    "about",
     "begin",
     "build_engine",
     "load_plan",
@@ -78,15 +79,15 @@ def open_record(session: SessionConfig, entry: RunEntry, plan: Plan) -> Record:
     """
     path = session.record_path(entry)
     if not path.exists():
-        return Record.create(path, _about(session, entry, plan))
+        return Record.create(path, about(session, entry, plan))
     record = Record.open(path, writable=True)
-    about = record.about()
-    if about["plan"] != plan.model_dump(mode="json"):
+    recorded = record.about()
+    if recorded["plan"] != plan.model_dump(mode="json"):
         raise RecordError(
             f"record {path}: expected the plan it was begun with, found another; "
             "restore the plan or name a new run"
         )
-    if about["engine"] != session.engine.model_dump(mode="json"):
+    if recorded["engine"] != session.engine.model_dump(mode="json"):
         raise RecordError(
             f"record {path}: expected the [engine] settings it was begun with, found others; "
             "restore them or name a new run"
@@ -98,7 +99,8 @@ def open_record(session: SessionConfig, entry: RunEntry, plan: Plan) -> Record:
     return record
 
 
-def _about(session: SessionConfig, entry: RunEntry, plan: Plan) -> dict[str, Any]:
+def about(session: SessionConfig, entry: RunEntry, plan: Plan) -> dict[str, Any]:
+    """What a record says of its run: plan, settings, versions, machine."""
     return {
         "session": session.name,
         "run": entry.name,

@@ -1,8 +1,9 @@
 """The demonstration: a simulated participant trains one connection, with two accidents on the way.
 
-A scanner exports DICOM files into a folder; gateway, loop and display run as they would at a
-site, each as its own process; one volume never comes and the engine is killed once. Afterwards
-the record is replayed and a report is written. Everything in it was computed in that run.
+First a rest is measured, which gives the anchors and seeds the nuisance regression. Then a
+scanner exports DICOM files into a folder; gateway, loop and display run as they would at a site,
+each as its own process; one volume never comes and the engine is killed once. Afterwards the
+record is replayed and a report is written. Everything in it was computed in that run.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import shutil
 import signal
 import subprocess
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,24 +23,30 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
+from rtloop import attempts
+from rtloop.config import RunEntry, SessionConfig
 from rtloop.errors import FcnefError
+from rtloop.journal import Record, Times
 from rtloop.link import Listener
-from rtloop.plan import Plan, SphereRois
+from rtloop.plan import ContinuousTimeline, Control, Plan, RunBaseline, SphereRois
 from rtloop.replay import Verdict, verify
+from rtloop.volume import Volume
 from rtloop.wire import Telemetry
 from tools.faults import FaultScript
 from tools.faults.script import Drop
 from tools.local import free_ports, running, screen
 from tools.participant import Participant
 from tools.participant.signals import Learner
+from tools.planning import calibrated_plan
 from tools.runreport import write_report
 from tools.scanner import ExportFolder, SimulatedSeries, play
 
 __all__ = ["Demo", "DemoError"]
 
 TR_S = 1.0
+N_REST = 240
 N_VOLUMES = 300
-REST_S = 100.0
+REST_S = 60.0
 WINDOW_S = 40.0
 SPEED = 4.0
 DROPPED = 150
@@ -47,6 +54,29 @@ KILL_AT = 200
 SEED = 3
 PATIENCE_S = 60.0
 """How long the run may take to end after its last volume."""
+
+
+class Later:
+    """The same participant later on: volume 0 is the one after `offset` others.
+
+    Parameters
+    ----------
+    participant : Participant
+        Who is scanned.
+    offset : int
+        Volumes scanned before.
+    """
+
+    def __init__(self, participant: Participant, offset: int) -> None:
+        self._participant, self._offset = participant, offset
+        self.seed, self.tr_s = participant.seed, participant.tr_s
+
+    def volume(self, index: int) -> Volume:
+        volume = self._participant.volume(index + self._offset)
+        return replace(volume, index=index)
+
+    def hear(self, index: int, value: float) -> None:
+        self._participant.hear(index + self._offset, value)
 
 
 class DemoError(FcnefError, RuntimeError):
@@ -77,6 +107,7 @@ class Demo:
         self.participant = Participant(
             SEED, tr_s=TR_S, script=Learner(seed=SEED, start_z=0.3, gain_z=0.15)
         )
+        self.later = Later(self.participant, N_REST)
         self.folder = self.out / "session"
         self.record = self.folder / "records" / "demo_run-01.sqlite"
         self._killed_s: float | None = None
@@ -89,7 +120,7 @@ class Demo:
         DemoError
             If the run did not end by itself, or not well.
         """
-        plan = self._prepare()
+        plan = self._calibrate(self._prepare())
         with contextlib.ExitStack() as undo:
             display = undo.enter_context(screen(self.window))
             self._say(f"participant's screen: {display or 'none (no Xvfb found)'}")
@@ -121,18 +152,45 @@ class Demo:
             tr_s=TR_S,
             n_volumes=N_VOLUMES,
             window_s=WINDOW_S,
-            timeline={"kind": "continuous", "rest_s": REST_S},
-            calibration={"kind": "run_baseline"},
+            timeline=ContinuousTimeline(rest_s=REST_S),
+            calibration=RunBaseline(),
             provenance={"note": "simulated participant"},
         )
         plan.save(self.folder / "plan.json")
         return plan
 
-    def _write_session(self, ports: list[int], display: bool) -> Path:
+    def _calibrate(self, plan: Plan) -> Plan:
+        """Anchors from a rest of the same participant, scored by the same engine."""
+        session = SessionConfig.load(self._write_session(free_ports(4), False, seeded=False))
+        rest_plan = plan.model_copy(
+            update={
+                "n_volumes": N_REST,
+                "timeline": ContinuousTimeline(rest_s=N_REST * TR_S),
+                "control": Control(arm="none"),
+            }
+        )
+        path = self.folder / "records" / "demo_rest.sqlite"
+        about = attempts.about(session, RunEntry(name="rest"), rest_plan)
+        with Record.create(path, about) as record, self.console.status("rest") as status:
+            running: attempts.Running | None = None
+            for index in range(N_REST):
+                status.update(f"rest, without feedback: volume {index + 1} of {N_REST}")
+                volume = self.participant.volume(index)
+                running = running or attempts.begin(session, rest_plan, record, volume, 0.0)
+                step = running.engine.step(volume)
+                with record.transaction():
+                    record.add_event(running.attempt, volume, step, Times(None, None, 0.0, 0.0))
+        calibrated, words = calibrated_plan(plan, [path])
+        calibrated.save(self.folder / "plan.json")
+        self._say(f"calibration: {words}")
+        return calibrated
+
+    def _write_session(self, ports: list[int], display: bool, seeded: bool = True) -> Path:
         names = ("volumes", "feedback", "telemetry", "reports")
         network = "\n".join(
             f'{name} = "tcp://127.0.0.1:{port}"' for name, port in zip(names, ports, strict=True)
         )
+        seed = 'seed = ["records/demo_rest.sqlite"]' if seeded else ""
         path = self.folder / "session.toml"
         path.write_text(
             f"""name = "demo"
@@ -142,6 +200,8 @@ name = "run-01"
 [source]
 kind = "folder"
 watch = "export"
+[engine.denoise]
+{seed}
 [display]
 enabled = {str(display).lower()}
 [display.options]
@@ -173,7 +233,7 @@ capture_max = 8
             f"scanning: {N_VOLUMES} volumes of {TR_S:g} s, {self.speed:g} times as fast as true; "
             f"volume {DROPPED} will not come, the engine is killed at volume {KILL_AT}"
         )
-        series = SimulatedSeries(self.participant, N_VOLUMES)
+        series = SimulatedSeries(self.later, N_VOLUMES)
         script = FaultScript(fault=(Drop(volume=DROPPED),))
         with self.console.status("scanning") as status:
 
@@ -188,7 +248,7 @@ capture_max = 8
                 ExportFolder(self.folder / "export"),
                 script,
                 speed=self.speed,
-                before=before,
+                before=(before,),
             )
 
     def _hear(self, hearing: Listener, index: int) -> None:
@@ -197,7 +257,7 @@ capture_max = 8
             if isinstance(message, Telemetry) and message.kind == "shown":
                 value = message.body["value"]
                 if value is not None and message.body["scene"] == "feedback":
-                    self.participant.hear(index, float(value))
+                    self.later.hear(index, float(value))
 
     def _kill_engine(self) -> None:
         notice = json.loads(self.record.with_suffix(".processes.json").read_text())
@@ -236,7 +296,7 @@ capture_max = 8
         truth = self.participant.truth
         z = np.array(
             [
-                np.arctanh(truth.measured_correlation(i, plan.window)[0, 1])
+                np.arctanh(truth.measured_correlation(N_REST + i, plan.window)[0, 1])
                 for i in range(plan.n_volumes)
             ]
         )

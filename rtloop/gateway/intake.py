@@ -87,18 +87,17 @@ class Intake:
 
     def tick(self, now_s: float) -> None:
         """Do what is due by the clock: held volumes, slice sets without progress."""
-        # Volumes of the backlog stand before live ones: these wait until it has been read.
-        if not self._tries.catching_up:
-            self._publisher.release(now_s)
+        # What they wait for may be among the files that wait to be read.
+        if self._tries.busy(now_s):
+            return
+        self._publisher.release(now_s)
         for key in [k for k, s in self._sets.items() if now_s - s.progress_s > self._wait_s]:
             self._abandon(*key)
 
     def due_s(self) -> float | None:
         """When `work` or `tick` has something to do next, monotonic seconds; None if nothing."""
-        times = [self._tries.due_s()]
+        times = [self._tries.due_s(), self._publisher.deadline_s()]
         times += [one.progress_s + self._wait_s for one in self._sets.values()]
-        if not self._tries.catching_up:
-            times.append(self._publisher.deadline_s())
         return min((due for due in times if due is not None), default=None)
 
     def _catch_up(self, backlog: Backlog, now_s: float) -> None:

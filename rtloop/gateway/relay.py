@@ -157,6 +157,9 @@ class Relay:
         return not any(first <= index <= final for first, final in ranges)
 
     def _mind_folder(self) -> None:
+        if not self._watch.alive:
+            # Better restarted by the supervisor than deaf.
+            raise RuntimeError("the folder watch has ended; its error stands above")
         if self._watch.trouble != self._folder_trouble:
             self._folder_trouble = self._watch.trouble
             if self._folder_trouble:

@@ -35,6 +35,8 @@ STORED = (
     EnhancedMRColorImageStorage,
     LegacyConvertedEnhancedMRImageStorage,
 )
+IDLE_S = 600.0
+"""A scanner may keep its association open between two runs."""
 TRANSFER_SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
 
 
@@ -73,6 +75,7 @@ class StorageService:
             self._entity.add_supported_context(stored, TRANSFER_SYNTAXES)
         self._entity.add_supported_context(Verification)
         self._entity.require_calling_aet = list(callers)
+        self._entity.network_timeout = IDLE_S
         # Unlimited protocol units: a volume comes in one piece.
         self._entity.maximum_pdu_size = 0
 

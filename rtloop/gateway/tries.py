@@ -82,15 +82,13 @@ class Tries:
         self._count = itertools.count()
         self._done: dict[str, Signature | None] = {}
         self._given_up: deque[Try] = deque()
-        self._existing = 0
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    @property
-    def catching_up(self) -> bool:
-        """Whether files wait that lay there before the watch began."""
-        return self._existing > 0
+    def busy(self, now_s: float) -> bool:
+        """Whether files wait to be read that could be read now."""
+        return bool(self._heap) and self._heap[0][0] <= now_s
 
     def add(self, arrival: Arrival, *, now_s: float) -> None:
         """Take up a file that was seen; monotonic time `now_s`."""
@@ -105,7 +103,6 @@ class Tries:
         existing = arrival.modified_ns is not None
         one = Try(arrival.path, existing, arrival.sure, arrival.seen_s, now_s, now_s)
         self._waiting[arrival.path] = one
-        self._existing += existing
         self._push(one, now_s)
 
     def take(self, now_s: float) -> Try | None:
@@ -128,8 +125,6 @@ class Tries:
 
     def again(self, one: Try, now_s: float) -> bool:
         """It was unfinished: try later. False, once, if it has had its time."""
-        # Only what can be read at once is waited for by what comes after it.
-        self._existing -= one.existing
         one.existing = one.sure = False
         expired = now_s - one.grown_s > self._wait_s and not one.given_up
         if expired:
@@ -150,8 +145,7 @@ class Tries:
         return path in self._done
 
     def _forget(self, one: Try) -> None:
-        if self._waiting.pop(one.path, None) is not None:
-            self._existing -= one.existing
+        self._waiting.pop(one.path, None)
         if one.given_up:
             self._given_up.remove(one)
 

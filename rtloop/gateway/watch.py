@@ -121,6 +121,11 @@ class FolderWatch:
     def start(self) -> None:
         self._thread.start()
 
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs; it ends by itself only through a fault in this program."""
+        return self._thread.is_alive()
+
     def close(self) -> None:
         """Stop the thread and wait for its end (it may be inside a slow listing: 1 s at most)."""
         self._stop.set()

@@ -69,17 +69,17 @@ class _Session:
 
     @property
     def settled(self) -> bool:
-        """Whether the owner has committed everything it was given."""
-        return self.delivered == self.acknowledged
+        """Whether the owner has committed everything that came."""
+        return self.received == self.acknowledged
 
 
 class SinkState:
     """Puts one source's items in order, once each, and asks for what is missing.
 
-    A source started anew (same name, new epoch) takes over as soon as everything delivered of its
-    former epoch is committed; what was not yet delivered is dropped, for the source learns from
-    the welcome what is on record and sends the rest again. A second source (another name) is
-    refused while the first is connected, and so is a former epoch: a process thought dead.
+    A source started anew (same name, new epoch) is welcomed as soon as everything that came of its
+    former epoch is committed, so that it is told the whole record and sends nothing twice. A second
+    source (another name) is refused while the first is connected, and so is a former epoch: a
+    process thought dead.
 
     Parameters
     ----------
@@ -217,8 +217,6 @@ class SinkState:
             self._refuse(hello, reason)
         else:
             self._waiting = hello
-            session.heard_s = now
-            self._drop_undelivered(session)
 
     def _is_former(self, hello: Hello) -> bool:
         """Whether the same source has come with a newer epoch since."""
@@ -262,8 +260,6 @@ class SinkState:
             current = session.epoch if session is not None and known else ""
             self._outbox.append((source, Heartbeat(current)))
             return None
-        if self._waiting is not None:
-            return None
         session.heard_s = now
         if session.lost:
             session.lost = False
@@ -284,10 +280,6 @@ class SinkState:
             session.missing = None
             session.asked_s = -math.inf
             self._events.append(event)
-
-    def _drop_undelivered(self, session: _Session) -> None:
-        self._events = deque(event for event in self._events if not _is_numbered(event))
-        session.received = session.delivered
 
     def _watch(self, session: _Session, now: float) -> None:
         if now - session.heard_s >= LOST_S:

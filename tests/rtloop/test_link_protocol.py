@@ -33,7 +33,6 @@ from rtloop.wire import (
     Hello,
     MalformedItem,
     Message,
-    Note,
     NoteItem,
     Refused,
     Resend,
@@ -355,3 +354,275 @@ class Stream(RuleBasedStateMachine):
 
 Stream.TestCase.settings = settings(max_examples=200, stateful_step_count=25, deadline=None)
 TestStream = Stream.TestCase
+
+
+# --- the source, message by message ------------------------------------------------------------
+
+
+def test_a_source_says_hello_and_sends_nothing_before_it_is_welcomed() -> None:
+    source = SourceState("gateway", "e")
+    add(source, 0)
+    assert source.tick(0.0) == [Hello("gateway", "e")]
+    assert source.tick(0.99) == []
+    assert source.tick(1.0) == [Hello("gateway", "e")]
+    assert not source.connected
+    source.receive(Welcome("e", -1, 8), 1.1)
+    assert source.connected
+    assert [message.seq for message in source.tick(1.1)] == [0]
+    assert source.tick(1.2) == []
+
+
+def test_credit_is_what_the_welcome_says_and_moves_with_acknowledgements() -> None:
+    source = welcomed_source(credit=3)
+    for index in range(10):
+        add(source, index)
+    assert [message.seq for message in source.tick(0.1)] == [0, 1, 2]
+    assert source.tick(0.2) == []
+    source.receive(Ack("e", 1), 0.3)
+    assert [message.seq for message in source.tick(0.3)] == [3, 4]
+    assert source.in_flight == 3
+    assert source.unacknowledged == 8
+
+
+def test_a_source_goes_on_after_what_the_engine_holds() -> None:
+    source = welcomed_source()
+    for index in range(6):
+        add(source, index)
+    source.tick(0.0)
+    source.link_up()
+    assert source.tick(0.1) == [Hello("gateway", "e")]
+    source.receive(Welcome("e", 1, 8, {}, 3), 0.2)
+    assert [message.seq for message in source.tick(0.2)] == [4, 5]
+    assert source.acknowledged == 1
+
+
+def test_a_source_has_a_heartbeat_that_says_how_much_it_sent() -> None:
+    source = welcomed_source()
+    assert source.tick(0.0) == [Heartbeat("e", -1)]
+    add(source, 0)
+    source.tick(0.5)
+    source.receive(Heartbeat("e", -1), 1.0)
+    assert source.tick(1.49) == []
+    assert source.tick(1.5) == [Heartbeat("e", 0)]
+    assert source.due_s() == 2.5
+
+
+def test_a_silent_engine_is_greeted_again_and_then_lost() -> None:
+    source = welcomed_source()
+    source.tick(0.0)
+    assert source.tick(1.4) == [Heartbeat("e", -1)]
+    assert source.tick(1.5) == [Hello("gateway", "e")]
+    assert source.connected
+    source.tick(3.0)
+    assert not source.connected
+
+
+def test_an_engine_that_does_not_know_the_source_is_greeted_at_once() -> None:
+    source = welcomed_source()
+    source.tick(0.0)
+    source.receive(Heartbeat(""), 0.1)
+    assert source.tick(0.1) == [Hello("gateway", "e")]
+
+
+def test_messages_for_another_epoch_change_nothing() -> None:
+    source = welcomed_source()
+    add(source, 0)
+    source.tick(0.0)
+    for message in (Ack("x", 0), Welcome("x", 0, 8), Resend("x", 0), Refused("x", "no")):
+        source.receive(message, 0.1)
+    assert source.unacknowledged == 1
+    assert source.in_flight == 1
+    assert source.refused == ""
+
+
+def test_an_epoch_that_the_record_knows_better_is_refused_by_its_source() -> None:
+    source = SourceState("gateway", "e")
+    source.tick(0.0)
+    source.receive(Welcome("e", 4, 8), 0.0)
+    assert "new epoch" in source.refused
+    assert not source.connected
+
+
+def test_an_item_that_arrives_damaged_three_times_becomes_a_note() -> None:
+    source = welcomed_source()
+    add(source, 0)
+    add(source, 1)
+    source.tick(0.0)
+    source.receive(Resend("e", 0), 0.1)
+    for n in range(3):
+        assert [type(m) for m in source.tick(0.1 + n / 10)] == [VolumeItem, VolumeItem]
+        source.receive(Resend("e", 0, "checksum failed"), 0.1 + n / 10)
+    note, after = source.tick(0.5)
+    assert isinstance(note, NoteItem)
+    assert (note.seq, note.note.kind, note.note.index) == (0, "refused", 0)
+    assert "checksum failed" in note.note.reason
+    assert isinstance(after, VolumeItem)
+
+
+# --- the sink, message by message --------------------------------------------------------------
+
+
+def test_a_sink_greets_with_what_is_on_record() -> None:
+    sink = SinkState(lambda _: 6, lambda: {"attempt": [(0, 5)]})
+    sink.receive("gateway", Hello("gateway", "e"), 0.0)
+    expected = Welcome("e", 6, CREDIT, {"attempt": [(0, 5)]}, 6)
+    assert sink.tick(0.0) == [("gateway", expected)]
+
+
+def test_nothing_but_a_hello_opens_a_conversation() -> None:
+    sink = fresh_sink()
+    sink.receive("gateway", item("e", 0), 0.0)
+    assert sink.tick(0.0) == [("gateway", Heartbeat(""))]
+    assert sink.next_event() is None
+
+
+def test_a_gap_is_asked_for_until_it_is_filled() -> None:
+    sink = greeted_sink()
+    sink.receive("gateway", item("e", 0), 0.0)
+    sink.receive("gateway", item("e", 2), 0.0)
+    assert sink.tick(0.0) == [("gateway", Resend("e", 1))]
+    assert sink.tick(0.2) == []
+    assert sink.due_s() == 0.25
+    assert sink.tick(0.25) == [("gateway", Resend("e", 1))]
+    sink.receive("gateway", item("e", 1), 0.3)
+    sink.receive("gateway", Heartbeat("e", 2), 0.3)
+    assert sink.tick(0.3) == [("gateway", Resend("e", 2))]
+    sink.receive("gateway", item("e", 2), 0.4)
+    assert sink.tick(0.9) == []
+    assert [sink.next_event().seq for _ in range(3)] == [0, 1, 2]
+
+
+def test_a_message_nobody_can_read_is_told_and_asked_for_with_its_reason() -> None:
+    sink = greeted_sink()
+    sink.damaged("gateway", WireError("checksum"), 0.0)
+    assert sink.tick(0.0) == [("gateway", Resend("e", 0, "checksum"))]
+    assert sink.next_event() == Malformed("checksum", "gateway")
+    # It was no item: the source says that there is nothing more.
+    sink.receive("gateway", Heartbeat("e", -1), 0.1)
+    assert sink.tick(0.5) == []
+
+
+def test_a_malformed_item_holds_its_place_and_is_acknowledged() -> None:
+    sink = greeted_sink()
+    sink.damaged("gateway", MalformedItem("nan affine", "e", 1), 0.0)
+    assert sink.next_event() is None
+    sink.receive("gateway", item("e", 0), 0.0)
+    sink.damaged("gateway", MalformedItem("nan affine", "e", 1), 0.0)
+    sink.receive("gateway", item("e", 2), 0.0)
+    events = [sink.next_event() for _ in range(3)]
+    assert events[1] == Malformed("nan affine", "gateway", "e", 1)
+    assert isinstance(events[2], VolumeItem)
+    sink.tick(0.0)
+    sink.acknowledge("e", 1)
+    assert sink.tick(0.0) == [("gateway", Ack("e", 1))]
+
+
+def test_an_item_beyond_the_credit_is_not_kept() -> None:
+    sink = greeted_sink()
+    for seq in range(CREDIT + 1):
+        sink.receive("gateway", item("e", seq), 0.0)
+    assert sink.queued == CREDIT
+    assert sink.tick(0.0) == []
+    sink.next_event()
+    sink.acknowledge("e", 0)
+    assert sink.tick(0.0) == [("gateway", Ack("e", 0)), ("gateway", Resend("e", CREDIT))]
+
+
+def test_a_known_item_is_acknowledged_again_and_not_delivered_again() -> None:
+    sink = greeted_sink()
+    sink.receive("gateway", item("e", 0), 0.0)
+    sink.next_event()
+    sink.acknowledge("e", 0)
+    sink.tick(0.0)
+    sink.receive("gateway", item("e", 0), 0.1)
+    assert sink.tick(0.1) == [("gateway", Ack("e", 0))]
+    assert sink.next_event() is None
+
+
+def test_what_was_not_delivered_cannot_be_acknowledged() -> None:
+    sink = greeted_sink()
+    sink.receive("gateway", item("e", 0), 0.0)
+    with pytest.raises(ValueError, match="not delivered"):
+        sink.acknowledge("e", 0)
+    sink.next_event()
+    with pytest.raises(ValueError, match="not delivered"):
+        sink.acknowledge("other", 0)
+
+
+def test_a_silent_source_is_lost_after_three_seconds_and_back_with_its_first_word() -> None:
+    sink = greeted_sink()
+    beats = [now for now in np.arange(0.1, 2.95, 0.1) if sink.tick(now)]
+    assert np.allclose(beats, [1.0, 2.0])
+    assert sink.next_event() is None
+    assert sink.connected
+    sink.tick(3.0)
+    assert sink.next_event() == PeerLost("gateway", "e")
+    assert not sink.connected
+    assert sink.due_s() == float("inf")
+    sink.receive("gateway", item("e", 0), 9.0)
+    assert sink.next_event() == PeerBack("gateway", "e")
+    assert isinstance(sink.next_event(), VolumeItem)
+
+
+def test_a_second_source_is_refused_until_the_first_is_lost() -> None:
+    sink = greeted_sink()
+    for _ in range(2):
+        sink.receive("second", Hello("second", "s"), 0.5)
+    answers = sink.tick(0.5)
+    assert [(name, type(message)) for name, message in answers] == [("second", Refused)] * 2
+    refusal = sink.next_event()
+    assert isinstance(refusal, SourceRefused)
+    assert "gateway" in refusal.reason
+    assert sink.next_event() is None
+    sink.tick(3.0)
+    sink.receive("second", Hello("second", "s"), 3.1)
+    assert sink.tick(3.1) == [("second", Welcome("s", -1, CREDIT))]
+    assert [sink.next_event(), sink.next_event()] == [
+        PeerLost("gateway", "e"),
+        PeerBack("second", "s"),
+    ]
+
+
+def test_a_restarted_source_is_welcomed_when_all_that_came_before_is_committed() -> None:
+    sink = greeted_sink()
+    sink.receive("gateway", item("e", 0), 0.0)
+    sink.receive("gateway", item("e", 1), 0.0)
+    sink.next_event()
+    sink.receive("gateway", Hello("gateway", "f"), 0.1)
+    sink.acknowledge("e", 0)
+    assert sink.tick(0.1) == []
+    assert sink.next_event().seq == 1
+    sink.acknowledge("e", 1)
+    assert sink.tick(0.2) == [("gateway", Welcome("f", -1, CREDIT))]
+    assert sink.next_event() == PeerBack("gateway", "f")
+
+
+def test_a_process_thought_dead_is_told_that_it_was_replaced() -> None:
+    sink = greeted_sink()
+    sink.receive("gateway", item("e", 0), 0.0)
+    sink.receive("gateway", Hello("gateway", "f"), 0.1)
+    sink.receive("gateway", Hello("gateway", "e"), 0.2)
+    assert [type(m) for _, m in sink.tick(0.2)] == [Refused]
+    sink.next_event()
+    sink.acknowledge("e", 0)
+    assert [type(m) for _, m in sink.tick(0.3)] == [Welcome]
+    sink.receive("gateway", Hello("gateway", "e"), 0.4)
+    answers = sink.tick(0.4)
+    assert [type(m) for _, m in answers] == [Refused]
+    assert answers[0][1].epoch == "e"
+
+
+def test_a_source_that_repeats_its_nonsense_is_told_of_once_a_minute() -> None:
+    sink = fresh_sink()
+    for now in (0.0, 1.0, 59.0, 61.0):
+        sink.damaged("old", WireError("wire version 9"), now)
+    events = [sink.next_event() for _ in range(3)]
+    assert events == [Malformed("wire version 9", "old")] * 2 + [None]
+
+
+def test_messages_that_are_not_for_an_engine_are_told() -> None:
+    sink = greeted_sink()
+    sink.receive("gateway", Ack("e", 3), 0.0)
+    sink.receive("gateway", Hello("someone else", "e"), 0.0)
+    assert [type(sink.next_event()) for _ in range(3)] == [Malformed, Malformed, type(None)]
+    assert sink.tick(0.0) == []

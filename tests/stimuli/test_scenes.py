@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from stimuli.pen import Look
-from stimuli.scenes import clamped, disc_radius_px, fill_height_px
+from stimuli.scenes import clamped
 
 LOOK = Look()
 HEIGHT, WIDTH = 768, 1024
@@ -53,7 +53,7 @@ def test_reference_ring_marks_100_and_touches_the_full_disc(draw):
     empty, full = draw("feedback", 0), draw("feedback", 100)
     ring = np.flatnonzero(where(empty, LOOK.faint, 40)[CENTRE[0]])
     inner = (ring[ring > CENTRE[1]].min() - ring[ring < CENTRE[1]].max() - 1) / 2
-    assert abs(inner - disc_radius_px(100, HEIGHT)) <= 1.5
+    assert abs(inner - 0.30 * HEIGHT) <= 1.5
     line = full[CENTRE[0], CENTRE[1] :]
     edge = np.flatnonzero(where(line[None], LOOK.level)[0]).max()
     assert not where(line[None, : edge + 5], LOOK.background, 2).any()
@@ -63,7 +63,7 @@ def test_reference_ring_marks_100_and_touches_the_full_disc(draw):
 def test_thermometer_column_is_linear_in_the_feedback(draw, value):
     column = where(draw("feedback", value, style="thermometer"), LOOK.level)[:, CENTRE[1]]
     rows = np.flatnonzero(column)
-    assert abs(rows.size - fill_height_px(value, HEIGHT)) <= 1
+    assert abs(rows.size - 0.60 * HEIGHT * value / 100) <= 1
     if value:
         assert abs(rows.max() - (CENTRE[0] + 0.30 * HEIGHT)) <= 1.5
 

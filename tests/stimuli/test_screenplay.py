@@ -115,7 +115,7 @@ def test_repeats_keep_the_silence_away():
     play = Screenplay(silence_s=5.0)
     for now_s in range(200, 220, 4):
         play.take(message(), float(now_s))
-    assert not show(play, 217.0).old
+    assert show(play, 217.0) == Picture("feedback", 50.0)
 
 
 @pytest.mark.parametrize("scene", ["wait", "neutral", "end"])

@@ -173,7 +173,7 @@ def _play(
             if delivery.index % 100 == 0 and engine.is_running():
                 memory.append(engine.memory_info().rss / 1e6)
 
-        play(series, outlet, speed=series.tr_s / case.interval_s, before=before)
+        play(series, outlet, speed=series.tr_s / case.interval_s, before=(before,))
         loop.wait(120)
     return outlet.closed_s, memory
 
