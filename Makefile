@@ -17,7 +17,7 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m tools.docstrings
+	$(BIN)/python -m numpydoc lint $$(git ls-files 'rtloop/*.py' 'stimuli/*.py' 'tools/*.py' ':!tools/cli')
 
 # `make proof` lists the proofs, `make proof NAME` runs one and writes docs/proof/NAME.json.
 proof: setup

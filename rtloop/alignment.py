@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rtloop.interpolants import cubic_smoother
+from rtloop.interpolants import quintic_smoother
 from rtloop.kernels.register import N_PARAMETERS, N_SUMS, accumulate, advance, place
 from rtloop.kernels.resample import PAD, SPARE, VOLUME_MARGIN, fill_columns, row_stride
 from rtloop.kernels.simd import LANES
@@ -127,7 +127,7 @@ class Level:
         self._to_voxel = np.ascontiguousarray(np.linalg.inv(affine))
         self._centre_mm = centre_mm
         self._centre = self._to_voxel[:3, :3] @ centre_mm + self._to_voxel[:3, 3]
-        self._smoother = cubic_smoother()
+        self._smoother = quintic_smoother()
         columns = Columns.of(mask)
         self._box, self._spans = columns.box, columns.spans
         features = _features(reference, mask)
@@ -177,14 +177,14 @@ class Level:
             profile[PAD : PAD + self.shape[2]] = doubted
             self._doubt_profile[: profile.size * LANES] = np.repeat(profile, LANES)
         smoother, sums = self._smoother, self._sums
-        table, n_taps, degree = smoother.table, smoother.n_taps, smoother.degree
+        table = smoother.arguments
         step_mm, n_steps, share = -1.0, 0, 1.0
         for n_steps in range(1, max_steps + 1):
             place(parameters, self._centre_mm, self._to_voxel, self._to_world,
                   self._work, self._matrix, self._passes)
-            fill_columns(volume, self._dims, self._passes, table, n_taps, degree, self._box,
+            fill_columns(volume, self._dims, self._passes, table, self._box,
                          self._spans, self.buffers)
-            weighted = accumulate(self._dims, self._passes, table, n_taps, degree, self._box,
+            weighted = accumulate(self._dims, self._passes, table, self._box,
                                   self._columns, self._features, gains, self._centre,
                                   self._doubt_profile, self._doubt, any_doubt, self.buffers,
                                   sums, self._slice_weights)
@@ -210,16 +210,21 @@ class Level:
 
 def _features(reference: Floats, mask: NDArray[np.bool_]) -> list[Floats]:
     """Gradient along x, y, z (per voxel) and value of the smoothed reference, 0 off the mask."""
-    kernels = np.array([[1.0, 4.0, 1.0], [-3.0, 0.0, 3.0]]) / 6.0
+    smoother = quintic_smoother()
+    half = smoother.n_taps // 2 - 1
     features = []
     for axis in (0, 1, 2, None):
         image = reference
         for other in range(3):
-            before, at, after = kernels[1 if other == axis else 0]
-            wide = np.pad(image, [(int(i == other),) * 2 for i in range(3)], mode="symmetric")
+            taps = smoother.slopes(0.0) if other == axis else smoother.weights(0.0)
+            # Tap 0 of n/2 - 1 before; the last tap has no weight on the grid itself.
+            wide = np.pad(image, [(half + 1,) * 2 if i == other else (0, 0) for i in range(3)],
+                          mode="symmetric")
             n = image.shape[other]
-            low, mid, high = (wide.take(range(k, k + n), axis=other) for k in range(3))
-            image = before * low + at * mid + after * high
+            image = sum(
+                weight * wide.take(range(k + 1, k + 1 + n), axis=other)
+                for k, weight in enumerate(taps)
+            )
         features.append(np.where(mask, image, 0.0))
     return features
 

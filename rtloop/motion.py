@@ -45,7 +45,7 @@ class Realigner:
         m=(cs*f)
         coarse=ref[:m[0],:m[1],:m[2]].reshape(cs[0],f[0],cs[1],f[1],cs[2],f[2]).mean((1,3,5))
         ca=self.affine.copy(); ca[:3,:3]=self.affine[:3,:3]*f; ca[:3,3]=self.affine[:3,:3]@((f-1)/2)+self.affine[:3,3]
-        self.fine=Level(ref,self.affine,self._centre,_mask(ref,2)); self.coarse=Level(coarse,ca,self._centre,_mask(coarse,1))
+        self.fine=Level(ref,self.affine,self._centre,_mask(ref,2)); self.coarse=Level(coarse,ca,self._centre,_mask(coarse,2))
         self._vol=volume_buffer(self.shape); self._co=volume_buffer(cs)
         self._partial=np.zeros((cs[1]+1)*nx,np.float32); self._ss=np.zeros(nz); self._dims=np.array(self.shape)
         self.last=np.zeros(6); self._loaded=None
@@ -79,20 +79,20 @@ class Realigner:
         for x,y,lo,hi in c.rows:
             blk=flat[x:x+LANES,y,:].T.ravel()
             k=np.flatnonzero(blk>=0); want.append(np.stack([k,blk[k]],1)); rows.append((x,y,lo,hi,n,n+k.size)); n+=k.size
-        return (c,np.array(rows,np.int64),np.concatenate(want).astype(np.int32),n)
+        return (c,np.array(rows,np.int64),np.concatenate(want),n)
     def resample(self,v,motion,mask=None):
         self._load(v)
         s=self._sinc
         place(motion.parameters,self._centre,self._to_voxel,self.affine,self._work,self._m,self._passes)
         c,rows,want,n = self._all if mask is None else mask
         b=self.fine.buffers
-        fill_columns(self._vol,self._dims,self._passes,s.table,s.n_taps,s.degree,c.box,c.spans,b)
+        fill_columns(self._vol,self._dims,self._passes,s.arguments,c.box,c.spans,b)
         if mask is None:
             out=np.empty(v.size,np.float32)
-            sample_all(self._dims,self._m,self._passes,s.table,s.n_taps,s.degree,c.spans.shape[0],rows,b,out)
+            sample_all(self._dims,self._m,self._passes,s.arguments,rows,b,out)
             return out.reshape(v.T.shape).T
         out=np.empty(n,np.float32)
-        sample_some(self._dims,self._m,self._passes,s.table,s.n_taps,s.degree,c.spans.shape[0],rows,b,want,out)
+        sample_some(self._dims,self._m,self._passes,s.arguments,rows,b,want,out)
         return out
 
 def _mask(ref,margin):

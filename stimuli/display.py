@@ -328,4 +328,8 @@ def command_line(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(command_line(sys.argv[1:]))
+    status = command_line(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Everything of ours is closed; tidying up PsychoPy's modules takes a second of the loop's time.
+    os._exit(status)

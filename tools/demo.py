@@ -87,7 +87,7 @@ class DemoError(FcnefError, RuntimeError):
 class Demo:
     """One demonstration in a folder of its own.
 
-    Parameters
+    Attributes
     ----------
     out : Path
         Receives `report.html`; made anew.

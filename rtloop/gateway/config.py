@@ -57,7 +57,7 @@ class GatewayConfig(BaseModel):
     engine : str
         Endpoint of the engine's volume stream.
     scanner : str or None
-        Path of `scanner.toml`; None takes the first functional series there is.
+        Path of `scanner.toml`; None takes any echo-planar series.
     spool : str or None
         Folder (mode 0700) for received DICOM objects until the engine has them; needed by
         `listen`.

@@ -20,8 +20,8 @@ import numpy as np
 from numba import njit
 
 from rtloop.kernels.resample import (
-    _SCRATCH,
-    _TABLE,
+    BUFFERS,
+    INTERPOLANT,
     OPTIONS,
     filter_column,
     filter_lines,
@@ -110,10 +110,15 @@ def _add_moments(sums, k, plain, z_weighted, xs, yc):
     sums[k + 3] += np.float64(total(z_weighted))
 
 
-@njit(f"i8(i8[::1], f8[::1], {_TABLE}, i8[::1], i8[:, ::1], f4[::1], f8[::1], f8[::1], "
-      f"f4[::1], f4[::1], i8, {_SCRATCH}, f8[::1], f8[::1])", **OPTIONS)
-def accumulate(shape, passes, table, n_taps, degree, box, columns, features, gains, centre,
-               doubt_profile, doubt, doubted, scratch, sums, slice_weights):
+@njit(
+    f"i8(i8[::1], f8[::1], {INTERPOLANT}, i8[::1], i8[:, ::1], f4[::1], f8[::1], f8[::1], "
+    f"f4[::1], f4[::1], i8, {BUFFERS}, f8[::1], f8[::1])",
+    **OPTIONS,
+)
+def accumulate(
+    shape, passes, interpolant, box, columns, features, gains, centre, doubt_profile, doubt,
+    doubted, buffers, sums, slice_weights,
+):
     """Moments of the residual over all columns, after `fill_columns`.
 
     Parameters
@@ -136,17 +141,16 @@ def accumulate(shape, passes, table, n_taps, degree, box, columns, features, gai
     sums[:] = 0.0
     slice_weights[:] = 0.0
     nz = shape[2]
-    n_blocks = (shape[0] + LANES - 1) // LANES
-    z_low, z_high = reach(passes, 8, (box[0], box[1]), (box[2], box[3]), (box[4], box[5]), 1)
+    z_low, z_high = reach(passes, 8, box, 0, interpolant[1])
     weighted = 1 if doubted or z_low < 0 or z_high > nz else 0
     for c in range(columns.shape[0]):
         x, y, low, high = columns[c, 0], columns[c, 1], columns[c, 2], columns[c, 3]
-        filter_column(x, y, low, high, nz, n_blocks, passes, table, n_taps, degree, scratch)
+        filter_column(x, y, low, high, shape, passes, interpolant, buffers)
         if weighted:
             start = passes[8] * x + passes[9] * y + passes[11]
             filter_lines(doubt_profile, 0, nz, start, passes[8], passes[10] - 1.0, low, high,
-                         table, n_taps, degree, scratch[1], doubt, 0, LANES, _ONE)
-        _sum_column(scratch[4], doubt, features, columns[c, 4], low, high, x, y, gains, centre,
+                         interpolant, buffers[1], doubt, 0, LANES, _ONE)
+        _sum_column(buffers[4], doubt, features, columns[c, 4], low, high, x, y, gains, centre,
                     weighted, sums, slice_weights)
     return weighted
 

@@ -1,16 +1,14 @@
 """A volume under a rigid (or any near-identity affine) map, one axis at a time.
 
-The map p -> M p is split into three passes, each of which moves one coordinate only: x from the
-volume's own rows, then y, then z (Hanrahan's three-pass decomposition,
-doi:10.1145/97880.97914). Along a line of the grid the shift is constant up to a stretch of the
-order of the squared angle, so a line needs one set of filter weights, and sixteen neighbouring
-lines are filtered at once. Every sample is taken on the volume's own grid and every axis is
-interpolated exactly once. Cost: three filters of n taps per voxel instead of n^3.
+The map p -> M p is split into three passes that move one coordinate each: x along the volume's
+own rows, then y, then z (Hanrahan's three-pass decomposition, doi:10.1145/97880.97914). Along a
+line of the grid the shift is constant up to a stretch of the order of the squared angle, so a
+line needs one set of filter weights, and sixteen neighbouring lines are filtered at once. Every
+sample is taken on the volume's own grid, every axis is interpolated exactly once, and a voxel
+costs three filters of n taps instead of one of n**3.
 
-The interpolant is a table: weight of tap k at fractional position f is a polynomial in f - 1/2
-(see `rtloop.interpolants`). With a smoothing kernel for a table the same passes give the
-smoothed image that registration compares.
-
+An interpolant is a tuple `(table, n_taps, degree, drift)`, see `rtloop.interpolants`. With a
+smoothing filter for a table the same passes give the smoothed image that registration compares.
 Lines are continued by reflection at their outer voxel edges.
 """
 
@@ -23,7 +21,6 @@ from numba import njit
 
 from rtloop.kernels.simd import (
     LANES,
-    add,
     floor,
     fma,
     lane_numbers,
@@ -34,7 +31,25 @@ from rtloop.kernels.simd import (
     sub,
 )
 
-__all__ = ["PAD", "ROW_START", "SPARE", "fill_columns", "filter_column", "reach", "reflect_lines", "reflected", "row_stride", "sample_all", "sample_some", "separate"]
+__all__ = [
+    "BUFFERS",
+    "INTERPOLANT",
+    "OPTIONS",
+    "PAD",
+    "ROW_START",
+    "SPARE",
+    "VOLUME_MARGIN",
+    "WIDTH",
+    "fill_columns",
+    "filter_column",
+    "filter_lines",
+    "reach",
+    "reflected",
+    "row_stride",
+    "sample_all",
+    "sample_some",
+    "separate",
+]
 
 PAD = 12
 """Rows added by reflection at both ends of a line: half the longest filter and some shift."""
@@ -51,25 +66,24 @@ SPARE = 4
 EXTRA = 8
 """Most voxels by which sixteen neighbouring lines may differ in shift (28 degrees)."""
 
-PHASE_TOLERANCE = 0.02
-"""Voxels by which the shift may change along a line before new weights are computed."""
+FAR = 40.0
+"""Voxels to which a row's shift is clipped; what lies farther is outside the volume anyway."""
 
 WIDTH = 16
 """Row length of the interpolants' tables; filters have at most this many taps."""
 
 OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy"}
+INTERPOLANT = "Tuple((f4[::1], i8, i8, f8))"
+BUFFERS = "UniTuple(f4[::1], 5)"
 _ZERO = np.float32(0.0)
-_ONE = np.float32(1.0)
 _HALF = np.float32(0.5)
-_SCRATCH = "UniTuple(f4[::1], 5)"
-_TABLE = "f4[::1], i8, i8"
 
 
 @njit("void(f8[:, ::1], f8[::1])", **OPTIONS)
 def separate(matrix, passes):
     """Split a voxel map into its passes.
 
-    `matrix` (3+, 4) maps output to volume voxels. `passes` (12,) receives x' over
+    `matrix` (4, 4) maps output to volume voxels. `passes` (12,) receives x' over
     (x, y', z', 1), y' over (x, y, z', 1), z' over (x, y, z, 1); primes are volume coordinates.
     """
     m = matrix
@@ -103,15 +117,26 @@ def reflected(i, n):
     return i if i < n else 2 * n - 1 - i
 
 
-@njit(**OPTIONS)
-def reach(passes, row, first, second, third, half):
-    """Rows of the volume that a pass may read for coordinates within three closed ranges."""
+@njit("UniTuple(i8, 2)(f8[::1], i8, i8[::1], i8, i8)", **OPTIONS)
+def reach(passes, row, box, z, n_taps):
+    """Samples of the volume that a pass reads for all of a box: first, last + 1.
+
+    `row` is 4 for y (in the volume's slice `z`), 8 for z; `box` (6,) holds the output's ranges.
+    One sample more on both sides allows for rounding and for shifts held constant.
+    """
     low = high = passes[row + 3]
-    for i, (a, b) in enumerate((first, second, third)):
-        one, two = passes[row + i] * a, passes[row + i] * b
+    for i in range(3):
+        first, last = box[2 * i], box[2 * i + 1] - 1
+        if i == 0:
+            first, last = first // LANES * LANES, last // LANES * LANES + LANES - 1
+        if i == 2 and row == 4:
+            first = last = z
+        one, two = passes[row + i] * first, passes[row + i] * last
         low += min(one, two)
         high += max(one, two)
-    return int(floor_of(low)) - half, int(floor_of(high)) + half + 2
+    # Bounds far outside any volume keep the integers in range.
+    low, high = max(low, -1e6), min(high, 1e6)
+    return int(floor_of(low)) - n_taps // 2, int(floor_of(high)) + n_taps // 2 + 2
 
 
 @njit(**OPTIONS)
@@ -138,9 +163,8 @@ def _weigh_lanes(start, step, table, n_taps, degree, weights):
     for moved in range(1, extra + 1):
         top = n_taps + moved - 1
         threshold = splat(np.float32(moved))
-        above = splat(_ZERO)
         for k in range(top, -1, -1):
-            here = above if k == top else load(weights, k * LANES)
+            here = splat(_ZERO) if k == top else load(weights, k * LANES)
             below = splat(_ZERO) if k == 0 else load(weights, (k - 1) * LANES)
             store(weights, k * LANES, select_ge(whole, threshold, below, here))
     return int(low), n_taps + extra
@@ -170,7 +194,7 @@ def _filter(source, at, weights, n_taps, out, out_at, out_step, low, high):
 
 
 @njit("void(f4[::1], i8, i8)", **OPTIONS)
-def reflect_lines(source, at, n):
+def _reflect_lines(source, at, n):
     """Continue sixteen lines of n samples, rows PAD..PAD+n at `at`, beyond both ends."""
     for r in range(PAD):
         near = reflected(r, n)
@@ -179,44 +203,46 @@ def reflect_lines(source, at, n):
         store(source, at + (PAD + n + r) * LANES, load(source, at + far * LANES))
 
 
-@njit("void(f4[::1], i8, i8, f8, f8, f8, i8, i8, f4[::1], i8, i8, f4[::1], f4[::1], i8, i8, f4)",
-      **OPTIONS)
+@njit(
+    f"void(f4[::1], i8, i8, f8, f8, f8, i8, i8, {INTERPOLANT}, f4[::1], f4[::1], i8, i8, f4)",
+    **OPTIONS,
+)
 def filter_lines(
-    source, at, n, start, step, stretch, low, high, table, n_taps, degree, weights,
-    out, out_at, out_step, beyond,
+    source, at, n, start, step, stretch, low, high, interpolant, weights, out, out_at, out_step, far
 ):
     """Sixteen neighbouring lines of n samples, output rows low..high.
 
     `source` at `at` holds rows -PAD..n+PAD. Output row i of lane l is taken at
-    i * (1 + stretch) + start + l * step. Rows whose taps reach farther become `beyond`.
+    i * (1 + stretch) + start + l * step. Rows whose taps reach farther become `far`.
     """
-    # Segments lie on the whole line, not on what is wanted of it: a voxel's value must not depend
-    # on which others are asked for.
+    table, n_taps, degree, drift = interpolant
+    # Segments of constant shift lie on the whole line, not on what is wanted of it: a voxel's
+    # value must not depend on which others are asked for.
     segment = n
-    if abs(stretch) * n > 2 * PHASE_TOLERANCE:
-        segment = max(8, 8 * int(2 * PHASE_TOLERANCE / abs(stretch) / 8))
+    if abs(stretch) * n > 2.0 * drift:
+        segment = max(8, 8 * int(2.0 * drift / abs(stretch) / 8.0))
     for segment_low in range(low // segment * segment, high, segment):
         segment_high = min(segment_low + segment, n)
         begin, end = max(segment_low, low), min(segment_high, high)
-        here = start + stretch * 0.5 * (segment_low + segment_high - 1)
-        # A shift of more than half a million voxels is no motion; keep integers in range.
-        here = min(max(here, -5e5), 5e5)
-        whole, taps = _weigh_lanes(here, step, table, n_taps, degree, weights)
+        shift = start + stretch * 0.5 * (segment_low + segment_high - 1)
+        shift = min(max(shift, -1e6), 1e6)
+        whole, taps = _weigh_lanes(shift, step, table, n_taps, degree, weights)
         first = PAD + whole - (n_taps // 2 - 1)
         inner_low = min(max(begin, -first), end)
         inner_high = max(min(end, n + 2 * PAD - first - taps + 1), inner_low)
         for i in range(begin, inner_low):
-            store(out, out_at + i * out_step, splat(beyond))
+            store(out, out_at + i * out_step, splat(far))
         for i in range(inner_high, end):
-            store(out, out_at + i * out_step, splat(beyond))
-        _filter(source, at + first * LANES, weights, taps, out, out_at, out_step,
-                inner_low, inner_high)
+            store(out, out_at + i * out_step, splat(far))
+        _filter(
+            source, at + first * LANES, weights, taps, out, out_at, out_step, inner_low, inner_high
+        )
 
 
 @njit(**OPTIONS)
 def _weigh_row(shift, table, degree, taps):
     """Filter weights of one row shifted by `shift` voxels; returns the shift's integer part."""
-    shift = min(max(shift, -40.0), 40.0)
+    shift = min(max(shift, -FAR), FAR)
     low = floor_of(shift)
     u = splat(np.float32(shift - low - 0.5))
     w = load(table, degree * WIDTH)
@@ -226,13 +252,15 @@ def _weigh_row(shift, table, degree, taps):
     return int(low)
 
 
-@njit("void(f4[::1], i8, i8, f8, f8, i8, i8, f4[::1], i8, i8, f4[::1], f4[::1], i8, i8)",
-      **OPTIONS)
+@njit(
+    f"void(f4[::1], i8, i8, f8, f8, i8, i8, {INTERPOLANT}, f4[::1], f4[::1], i8, i8)", **OPTIONS
+)
 def _filter_row(
-    volume, at, n, start, stretch, low, high, table, n_taps, degree, taps, out, out_at, out_step
+    volume, at, n, start, stretch, low, high, interpolant, taps, out, out_at, out_step
 ):
     """One row of the volume, output blocks low..high, taken at x * (1 + stretch) + start."""
-    constant = abs(stretch) * n <= 2 * PHASE_TOLERANCE
+    table, n_taps, degree, drift = interpolant
+    constant = abs(stretch) * n <= 2.0 * drift
     whole = _weigh_row(start + stretch * 0.5 * (n - 1), table, degree, taps)
     left = at - (n_taps // 2 - 1)
     block = low
@@ -263,59 +291,61 @@ def _filter_row(
         block += 1
 
 
-@njit(f"void(f4[::1], i8[::1], f8[::1], {_TABLE}, i8[::1], i8[:, ::1], {_SCRATCH})", **OPTIONS)
-def fill_columns(volume, shape, passes, table, n_taps, degree, box, spans, scratch):
+@njit(
+    f"void(f4[::1], i8[::1], f8[::1], {INTERPOLANT}, i8[::1], i8[:, ::1], {BUFFERS})", **OPTIONS
+)
+def fill_columns(volume, shape, passes, interpolant, box, spans, buffers):
     """Passes along x and y: the volume's own slices on the output's x and y.
 
     Parameters
     ----------
-    volume : float32 buffer laid out by `intake`, finite
+    volume : float32 buffer laid out by `intake.take_in`, finite
     shape : (3,) volume's n_x, n_y, n_z
     passes : (12,) from `separate`
-    table, n_taps, degree : interpolant, (degree + 1) rows of `WIDTH`
+    interpolant : table, number of taps, degree, drift
     box : (6,) output's x, y, z ranges (low, high, exclusive) that will be asked for
     spans : (n_blocks, 2) output's y range wanted per block of sixteen x
-    scratch : buffers; scratch[3], the columns, is filled: (y, block, PAD + z' + PAD, lane)
+    buffers : taps, weights, plane, columns, column; the columns are filled:
+        (y, block, PAD + z' + PAD, lane)
     """
-    taps, weights, plane, columns, _ = scratch
+    taps, weights, plane, columns, _ = buffers
     nx, ny, nz = shape
     stride = row_stride(nx)
-    half = n_taps // 2
+    n_taps = interpolant[1]
     n_blocks = spans.shape[0]
     block_low, block_high = box[0] // LANES, (box[1] - 1) // LANES + 1
-    xs = (block_low * LANES, block_high * LANES - 1)
-    ys = (box[2], box[3] - 1)
-    z_low, z_high = reach(passes, 8, xs, ys, (box[4], box[5] - 1), half)
+    z_low, z_high = reach(passes, 8, box, 0, n_taps)
     plane_rows = (ny + 2 * PAD + SPARE) * LANES
     column_rows = (nz + 2 * PAD + SPARE) * LANES
     for z in range(max(z_low, 0), min(z_high, nz)):
-        y_low, y_high = reach(passes, 4, xs, ys, (z, z), half)
+        y_low, y_high = reach(passes, 4, box, z, n_taps)
         # Rows near an edge are also read through their reflection.
         y_low = 0 if y_low < PAD else y_low
         y_high = ny if y_high > ny - PAD else y_high
         for y in range(y_low, y_high):
             at = VOLUME_MARGIN + (z * ny + y) * stride + ROW_START
             start = passes[1] * y + passes[2] * z + passes[3]
-            _filter_row(volume, at, nx, start, passes[0] - 1.0, block_low, block_high, table, n_taps,
-                        degree, taps, plane, (PAD + y) * LANES, plane_rows)
+            _filter_row(volume, at, nx, start, passes[0] - 1.0, block_low, block_high,
+                        interpolant, taps, plane, (PAD + y) * LANES, plane_rows)
         for block in range(block_low, block_high):
             start = passes[4] * (block * LANES) + passes[6] * z + passes[7]
-            reflect_lines(plane, block * plane_rows, ny)
+            _reflect_lines(plane, block * plane_rows, ny)
             filter_lines(plane, block * plane_rows, ny, start, passes[4], passes[5] - 1.0,
-                          spans[block, 0], spans[block, 1], table, n_taps, degree, weights,
-                          columns, block * column_rows + (PAD + z) * LANES, n_blocks * column_rows,
-                         _ZERO)
+                         spans[block, 0], spans[block, 1], interpolant, weights, columns,
+                         block * column_rows + (PAD + z) * LANES, n_blocks * column_rows, _ZERO)
 
 
-@njit(f"void(i8, i8, i8, i8, i8, i8, f8[::1], {_TABLE}, {_SCRATCH})", **OPTIONS)
-def filter_column(x, y, low, high, nz, n_blocks, passes, table, n_taps, degree, scratch):
-    """Pass along z of the sixteen columns at x, y: scratch[4] rows low..high."""
-    columns = scratch[3]
+@njit(f"void(i8, i8, i8, i8, i8[::1], f8[::1], {INTERPOLANT}, {BUFFERS})", **OPTIONS)
+def filter_column(x, y, low, high, shape, passes, interpolant, buffers):
+    """Pass along z of the sixteen columns at x, y: the column buffer's rows low..high."""
+    columns = buffers[3]
+    nz = shape[2]
+    n_blocks = (shape[0] + LANES - 1) // LANES
     at = (y * n_blocks + x // LANES) * (nz + 2 * PAD + SPARE) * LANES
     start = passes[8] * x + passes[9] * y + passes[11]
-    reflect_lines(columns, at, nz)
-    filter_lines(columns, at, nz, start, passes[8], passes[10] - 1.0, low, high,
-                 table, n_taps, degree, scratch[1], scratch[4], 0, LANES, _ZERO)
+    _reflect_lines(columns, at, nz)
+    filter_lines(columns, at, nz, start, passes[8], passes[10] - 1.0, low, high, interpolant,
+                 buffers[1], buffers[4], 0, LANES, _ZERO)
 
 
 @njit(**OPTIONS)
@@ -328,16 +358,15 @@ def _is_inside(matrix, x, y, z, shape):
     return True
 
 
-@njit(**OPTIONS)
+@njit("void(f8[:, ::1], i8, i8, i8, i8, i8[::1], f4[::1])", **OPTIONS)
 def _blank_outside(matrix, x, y, low, high, shape, column):
     """NaN where the column's voxels lie outside the volume."""
-    x_last = x + LANES - 1
-    if (
-        _is_inside(matrix, x, y, low, shape)
-        and _is_inside(matrix, x_last, y, low, shape)
-        and _is_inside(matrix, x, y, high - 1, shape)
-        and _is_inside(matrix, x_last, y, high - 1, shape)
-    ):
+    all_inside = True
+    for corner in range(4):
+        edge_x = x + (corner & 1) * (LANES - 1)
+        edge_z = low if corner < 2 else high - 1
+        all_inside = all_inside and _is_inside(matrix, edge_x, y, edge_z, shape)
+    if all_inside:
         return
     nothing = splat(np.float32(np.nan))
     for z in range(low, high):
@@ -350,15 +379,19 @@ def _blank_outside(matrix, x, y, low, high, shape, column):
         store(column, z * LANES, value)
 
 
-@njit(f"void(i8[::1], f8[:, ::1], f8[::1], {_TABLE}, i8, "
-      f"i8[:, ::1], {_SCRATCH}, f4[::1])", **OPTIONS)
-def sample_all(shape, matrix, passes, table, n_taps, degree, n_blocks, columns, scratch, out):
-    """Resample the whole grid: out (z * y * x,) of the volume's shape."""
+@njit(
+    f"void(i8[::1], f8[:, ::1], f8[::1], {INTERPOLANT}, i8[:, ::1], {BUFFERS}, f4[::1])", **OPTIONS
+)
+def sample_all(shape, matrix, passes, interpolant, rows, buffers, out):
+    """The whole grid, (z * y * x,), after `fill_columns`; NaN outside the volume.
+
+    `rows` (n, 4+): first x, y, z range of every column.
+    """
     nx, ny, nz = shape
-    column = scratch[4]
-    for c in range(columns.shape[0]):
-        x, y = columns[c, 0], columns[c, 1]
-        filter_column(x, y, 0, nz, nz, n_blocks, passes, table, n_taps, degree, scratch)
+    column = buffers[4]
+    for c in range(rows.shape[0]):
+        x, y = rows[c, 0], rows[c, 1]
+        filter_column(x, y, 0, nz, shape, passes, interpolant, buffers)
         _blank_outside(matrix, x, y, 0, nz, shape, column)
         if x + LANES <= nx:
             for z in range(nz):
@@ -369,19 +402,21 @@ def sample_all(shape, matrix, passes, table, n_taps, degree, n_blocks, columns, 
                     out[(z * ny + y) * nx + x + lane] = column[z * LANES + lane]
 
 
-@njit(f"void(i8[::1], f8[:, ::1], f8[::1], {_TABLE}, i8, "
-      f"i8[:, ::1], {_SCRATCH}, i4[:, ::1], f4[::1])", **OPTIONS)
-def sample_some(shape, matrix, passes, table, n_taps, degree, n_blocks, columns, scratch, wanted, out):
-    """Resample listed voxels only.
+@njit(
+    f"void(i8[::1], f8[:, ::1], f8[::1], {INTERPOLANT}, i8[:, ::1], {BUFFERS}, i8[:, ::1], "
+    "f4[::1])",
+    **OPTIONS,
+)
+def sample_some(shape, matrix, passes, interpolant, rows, buffers, wanted, out):
+    """Listed voxels only, after `fill_columns`; NaN outside the volume.
 
-    `columns` rows: x, y, z low, z high, first entry, entries' end. `wanted` rows: place in the
-    column (z * 16 + lane), place in `out`.
+    `rows` (n, 6): first x, y, z range, first entry, entries' end of every column. `wanted`
+    (n, 2): an entry's place in its column (z * 16 + lane) and in `out`.
     """
-    column = scratch[4]
-    for c in range(columns.shape[0]):
-        x, y, low, high = columns[c, 0], columns[c, 1], columns[c, 2], columns[c, 3]
-        filter_column(x, y, low, high, shape[2], n_blocks, passes, table, n_taps, degree,
-                      scratch)
+    column = buffers[4]
+    for c in range(rows.shape[0]):
+        x, y, low, high = rows[c, 0], rows[c, 1], rows[c, 2], rows[c, 3]
+        filter_column(x, y, low, high, shape, passes, interpolant, buffers)
         _blank_outside(matrix, x, y, low, high, shape, column)
-        for e in range(columns[c, 4], columns[c, 5]):
+        for e in range(rows[c, 4], rows[c, 5]):
             out[wanted[e, 1]] = column[wanted[e, 0]]

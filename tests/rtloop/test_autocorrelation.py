@@ -111,8 +111,9 @@ def test_betas_from_the_window_alone_spend_one_dimension_per_regressor() -> None
     assert run.spent(window.regressor_products()) == pytest.approx(3.0, rel=1e-9)
 
 
-def test_spent_dimensions_are_the_leverages_of_the_window() -> None:
-    x, rows, weights = scans(5)
+@pytest.mark.parametrize("seed", range(8))
+def test_spent_dimensions_are_the_leverages_of_the_window(seed: int) -> None:
+    x, rows, weights = scans(seed)
     rows = np.concatenate((rows, rows[:, 1:2] + rows[:, 2:3]), axis=1)  # says nothing new
     weights = (weights > 0).astype(float)
     n = 40

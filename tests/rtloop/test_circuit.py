@@ -74,6 +74,15 @@ def test_a_constant_signal_in_the_run_makes_no_standard_error() -> None:
     assert math.isnan(score.standard_error)
 
 
+def test_two_rois_of_one_signal_make_no_standard_error() -> None:
+    run = Autocorrelation(2, 3)
+    for value in np.random.default_rng(0).standard_normal(100):
+        run.update([value, value])
+    score = Circuit([[0, 1]], [1.0]).score([1.0], run, np.ones(30))
+    assert score.value > 14.0
+    assert math.isnan(score.standard_error)
+
+
 def test_betas_that_used_the_window_up_leave_no_standard_error() -> None:
     rng = np.random.default_rng(0)
     x, rows = rng.standard_normal((40, 4)), rng.standard_normal((40, 36))

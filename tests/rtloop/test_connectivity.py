@@ -160,14 +160,19 @@ def test_window_is_scanner_time() -> None:
 
 @pytest.mark.parametrize("edges", [None, CHOSEN])
 def test_a_constant_signal_has_no_correlation(edges: NDArray[np.int64] | None) -> None:
-    x = bold(200, 6)
-    x[:, 0] = 1234.5  # from the start
-    x[100:, 3] = 9876.1  # stuck, far from its anchor, after a spike
-    x[99, 3] = 1e9
-    fc = run(x, np.ones(200), 40, edges)
+    """Also one that got stuck far from its anchor, while its sums still hold a spike's rounding."""
+    n_rois, window = 60, 10
+    x = bold(60, n_rois)
+    x[:, 0] = 1234.5
+    x[30:, 3] = 10_000.3
+    x[29, 3] = 1e9
+    fc = SlidingWindowFC(n_rois, window, edges)
     undefined = np.isin(fc.edges, (0, 3)).any(axis=1)
-    assert np.isnan(fc.correlation()[undefined]).all()
-    assert np.isfinite(fc.correlation()[~undefined]).all()
+    for t, row in enumerate(x):
+        fc.update(row)
+        if t >= 30 + window - 1:
+            assert np.isnan(fc.correlation()[undefined]).all()
+            assert np.isfinite(fc.correlation()[~undefined]).all()
 
 
 def test_a_signal_that_is_all_nuisance_has_no_correlation() -> None:

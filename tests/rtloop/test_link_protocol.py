@@ -497,9 +497,11 @@ def test_a_message_nobody_can_read_is_told_and_asked_for_with_its_reason() -> No
     sink.damaged("gateway", WireError("checksum"), 0.0)
     assert sink.tick(0.0) == [("gateway", Resend("e", 0, "checksum"))]
     assert sink.next_event() == Malformed("checksum", "gateway")
+    # Asked for again, it just did not come: only a new arrival counts as damaged again.
+    assert sink.tick(0.25) == [("gateway", Resend("e", 0))]
     # It was no item: the source says that there is nothing more.
-    sink.receive("gateway", Heartbeat("e", -1), 0.1)
-    assert sink.tick(0.5) == []
+    sink.receive("gateway", Heartbeat("e", -1), 0.3)
+    assert sink.tick(0.6) == []
 
 
 def test_a_malformed_item_holds_its_place_and_is_acknowledged() -> None:

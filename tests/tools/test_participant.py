@@ -165,11 +165,13 @@ def test_measured_correlation_knows_the_noise() -> None:
     expected = person.truth.measured_correlation(0)[0, 1]
     assert population - expected > 0.15
     assert np.corrcoef(x.T)[0, 1] == pytest.approx(expected, abs=0.07)
-    windows = x.reshape(-1, 20, 2)
-    spread = windows - windows.mean(axis=1, keepdims=True)
-    sums = np.einsum("wti,wtj->ij", spread, spread)
-    in_window = person.truth.measured_correlation(0, window=20)[0, 1]
-    assert sums[0, 1] / np.sqrt(sums[0, 0] * sums[1, 1]) == pytest.approx(in_window, abs=0.08)
+    for window in (5, 20):
+        parts = x.reshape(-1, window, 2)
+        parts = parts - parts.mean(axis=1, keepdims=True)
+        sums = np.einsum("wti,wtj->ij", parts, parts)
+        in_window = person.truth.measured_correlation(0, window)[0, 1]
+        found = sums[0, 1] / np.sqrt(sums[0, 0] * sums[1, 1])
+        assert found == pytest.approx(in_window, abs=0.08)
 
 
 def test_learner_keeps_what_is_rewarded_and_ignores_what_is_not_related() -> None:

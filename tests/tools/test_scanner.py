@@ -328,6 +328,14 @@ def test_real_dicom_is_exported_byte_for_byte(
     assert done == list(range(n_volumes))
 
 
+def test_order_is_the_scanners_not_the_names(dicom: Callable[[str], Path], tmp_path: Path) -> None:
+    originals = [path for (path,) in Recording.open(dicom("siemens_mosaic_skyra")).volumes]
+    for place, path in enumerate(reversed(originals)):
+        (tmp_path / f"{place:03d}.dcm").write_bytes(path.read_bytes())
+    found = [path for (path,) in Recording.open(tmp_path).volumes]
+    assert [digest(path) for path in found] == [digest(path) for path in originals]
+
+
 def same_volumes(found: list[Volume], original: list[Volume]) -> None:
     assert [volume.index for volume in found] == list(range(len(found)))
     for volume in found:
@@ -349,7 +357,8 @@ def test_repeated_real_series_counts_on(
         (source / path.name).write_bytes(path.read_bytes())
     original = read_series(source, BINDING)
     n = len(original) + 2
-    files = exported(tmp_path / "out", RecordedSeries(source, n_volumes=n, repeat=2))
+    series = RecordedSeries(source, n_volumes=n, repeat=2)
+    files = exported(tmp_path / "out", series)
     assert len(set(files)) == len(files)
     found = read_series(tmp_path / "out", BINDING)
     assert len(found) == n
@@ -357,6 +366,8 @@ def test_repeated_real_series_counts_on(
     lap_s = len(original) * original[0].tr_s
     if original[0].acquired_s is not None:
         assert found[-2].acquired_s == pytest.approx(original[0].acquired_s + lap_s, abs=1e-3)
+        streamed = series.volume(Delivery(0.0, 0, n - 2))
+        assert streamed.acquired_s == pytest.approx(found[-2].acquired_s, abs=1e-3)
     if name in ("siemens_xa30_enhanced", "mr_0004", "philips_ingenia"):
         assert found[0].n_volumes == n
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-import cyclopts
+from cyclopts import Parameter
 from pydantic import ValidationError
 
 from rtloop.errors import ConfigError
@@ -17,7 +17,7 @@ __all__ = ["gateway"]
 
 
 def gateway(
-    source: Annotated[str, cyclopts.Parameter(name="SOURCE")],
+    source: Annotated[str, Parameter(name="SOURCE")],
     /,
     *,
     to: str = "tcp://127.0.0.1:5555",
@@ -25,14 +25,11 @@ def gateway(
     keys: Path | None = None,
     spool: Path | None = None,
     secret: Path | None = None,
-    allow: tuple[str, ...] = (),
+    allow: Annotated[
+        tuple[str, ...], Parameter(consume_multiple=True, negative="", show_default=False)
+    ] = (),
 ) -> int:
     """Watch an export folder, or accept DICOM C-STORE, and send volumes to the loop.
-
-    Example
-    -------
-    fcnef gateway /mnt/export --to tcp://127.0.0.1:5555 --scanner scanner.toml
-    fcnef gateway dicom://127.0.0.1:11112 --to tcp://127.0.0.1:5555
 
     Parameters
     ----------
@@ -41,7 +38,7 @@ def gateway(
     to
         Endpoint of the loop's volume stream.
     scanner
-        The site's binding; without it the first functional series is taken.
+        The site's binding (see `configs/scanner.toml`); without it any echo-planar series is taken.
     keys
         This side's key file (`fcnef keys`); required if the loop is on another machine.
     spool
@@ -50,6 +47,14 @@ def gateway(
         File of the key that series are hashed with; made if there is none.
     allow
         Calling AE titles that may store; required if others can reach HOST.
+
+    Example
+    -------
+    A folder the scanner exports into:
+    fcnef gateway /mnt/export --to tcp://127.0.0.1:5555 --scanner scanner.toml
+
+    A scanner that sends DICOM:
+    fcnef gateway dicom://192.168.1.20:11112 --allow MRC40123
     """
     state = Path(os.environ.get("XDG_STATE_HOME", Path.home() / ".local" / "state")) / "fcnef"
     entrance = "listen" if source.startswith("dicom://") else "watch"

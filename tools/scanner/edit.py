@@ -100,7 +100,6 @@ def edited_image(body: bytes, edit: Edit) -> bytes:
         affine[2, 3] += edit.shift_mm
     header = image.header.copy()
     header.set_data_dtype(data.dtype)
-    header.set_slope_inter(1.0, 0.0)
     changed = _nibabel.Nifti1Image(data, affine, header)
     changed.header["pixdim"][4] = image.header["pixdim"][4]
     return bytes(changed.to_bytes())

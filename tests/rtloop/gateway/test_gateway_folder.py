@@ -9,16 +9,19 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pydicom
 import pytest
 
 import rtloop.gateway.relay
+from rtloop.errors import WireError
 from rtloop.gateway.config import read_secret
 from rtloop.gateway.watch import FolderWatch, Watchfiles
+from rtloop.link import StreamSource
 from rtloop.readers import ScannerConfig, read_series
 from rtloop.volume import Volume
-from rtloop.wire import NoteItem, VolumeItem, encode
+from rtloop.wire import Note, NoteItem, VolumeItem, encode
 from tests.rtloop.gateway.loopback import arrive, series
 from tests.rtloop.gateway.test_gateway_watch import NoEvents
 
@@ -97,6 +100,41 @@ def test_pairs_of_par_and_rec(data, export, run, engine, until, tmp_path) -> Non
     arrive(sorted((data / "dicom" / "philips_par_rec").iterdir()), export)
     until(lambda: len(engine.volumes) == 4, "four pairs")
     assert engine.indices() == [0, 1, 2, 3]
+
+
+def test_a_folder_of_nifti_images(export, run, engine, until, tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    run()
+    until(lambda: engine.connected, "the gateway")
+    for index in range(4):
+        image = nibabel.Nifti1Image(rng.integers(0, 900, (6, 5, 4), np.int16), np.eye(4))
+        image.header.set_zooms((1.0, 1.0, 1.0))
+        image.header["pixdim"][4] = 1.5
+        image.header.set_xyzt_units("mm", "sec")
+        nibabel.save(image, export / f"vol_{index:04d}.nii")
+    until(lambda: len(engine.volumes) == 4, "four images")
+    assert engine.indices() == [0, 1, 2, 3]
+    assert {volume.tr_s for volume in engine.volumes} == {1.5}
+
+
+def test_what_the_wire_cannot_carry_is_refused(
+    dicom, export, run, engine, until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send = StreamSource.send
+
+    def choosy(self: StreamSource, content: Volume | Note) -> int:
+        if isinstance(content, Volume) and content.index == 1:
+            raise WireError("affine: expected finite numbers, found nan")
+        return send(self, content)
+
+    monkeypatch.setattr(StreamSource, "send", choosy)
+    run()
+    until(lambda: engine.connected, "the gateway")
+    arrive(series(dicom(MOSAIC))[:3], export)
+    until(lambda: len(engine.volumes) == 2, "the others")
+    (refused,) = [note for note in engine.notes if note.kind == "refused"]
+    assert (refused.index, refused.attempt) == (1, engine.volumes[0].attempt)
+    assert "cannot be carried: affine" in refused.reason
 
 
 def test_partial_writes_are_not_taken_for_volumes(

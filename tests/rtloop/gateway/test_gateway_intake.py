@@ -35,7 +35,7 @@ class Answers:
         if kind == "v":
             return Complete(volume(int(number)))
         if kind == "r":
-            return Refused(f"{path.name} is broken", "a", int(number))
+            return Refused(f"{path} is broken", "a", int(number))
         if kind == "x":
             return Skipped("of another protocol", "other")
         index = int(number.split(".")[0])

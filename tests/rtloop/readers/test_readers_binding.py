@@ -122,3 +122,4 @@ def test_a_narrow_binding() -> None:
     assert "Task" not in other
     assert ScannerConfig(epi_only=False).why_not(changed(epi=False)) is None
     assert ScannerConfig(echo=2).why_not(changed(echo=2)) is None
+    assert "norm" in (ScannerConfig(image_type_exclude=("norm",)).why_not(BOLD) or "")

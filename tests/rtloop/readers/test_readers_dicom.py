@@ -15,7 +15,7 @@ from rtloop.readers import Assembler, Complete, Refused, ScannerConfig, Skipped
 from rtloop.readers.dicom import Elements, parse
 from rtloop.readers.outcome import NotOfThisRun, NotYetWhole, Unreadable
 from rtloop.readers.tags import TOP, Wanted
-from tests.rtloop.readers.conftest import SECRET, SERIES, SMALL, assembled, same
+from tests.rtloop.readers.conftest import SECRET, SERIES, SMALL, assembled, edited, same
 
 Files = Callable[[str], list[Path]]
 
@@ -95,6 +95,19 @@ def test_compressed_pixels_are_refused_in_one_line(files: Files, tmp_path: Path)
     assert "compressed" in outcome.reason
     assert "uncompressed" in outcome.reason
     assert "\n" not in outcome.reason
+
+
+@pytest.mark.parametrize(("tag", "value"), [("Rows", 63), ("Columns", 66), ("NumberOfFrames", 2)])
+def test_pixel_data_of_another_size_than_announced_are_refused(
+    tag: str, value: int, files: Files, tmp_path: Path
+) -> None:
+    def edit(dataset: pydicom.Dataset) -> None:
+        setattr(dataset, tag, value)
+
+    path = edited(files("mr_0004")[0], tmp_path / "size.dcm", edit)
+    outcome = Assembler(ScannerConfig(), SECRET).add(path, 0.0)
+    assert isinstance(outcome, Refused)
+    assert "pixel data of 8192 bytes; expected" in outcome.reason
 
 
 def test_big_endian_is_refused(files: Files, tmp_path: Path) -> None:
