@@ -103,7 +103,8 @@ class Autocorrelation:
         signals : array_like, shape (n_volumes, n_rois)
             ROI signals.
         weights : array_like, shape (n_volumes,), or None
-            Per volume of scanner time, 0 for missing ones; None for 1.
+            Per volume of scanner time, 0 for missing ones; None for 1. A volume with anything
+            not finite in it has none.
         n_own : int
             First columns that belong to that run alone (level, drift): they are regressed out
             of its signals and other regressors here, for no betas of this run speak of them.
@@ -114,6 +115,7 @@ class Autocorrelation:
         means = np.array(signals, np.float64)
         each = np.ones(len(rows)) if weights is None else np.array(weights, np.float64)
         joint = np.concatenate((rows, means), axis=1)
+        each[~np.isfinite(joint).all(axis=1)] = 0.0
         joint[each == 0.0] = 0.0
         _project_out(joint, each, n_own)
         for sample, weight in zip(joint, each, strict=True):

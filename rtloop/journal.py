@@ -52,7 +52,7 @@ CREATE TABLE message(
     value REAL, trial INTEGER, published_s REAL NOT NULL, expires_s REAL);
 CREATE TABLE shown(
     n INTEGER PRIMARY KEY, message INTEGER NOT NULL, scene TEXT NOT NULL, value REAL,
-    flip_s REAL NOT NULL, status TEXT NOT NULL);
+    flip_s REAL NOT NULL, status TEXT NOT NULL, UNIQUE(message, flip_s, status));
 CREATE TABLE trigger_pulse(
     n INTEGER PRIMARY KEY, count INTEGER NOT NULL, time_s REAL NOT NULL, source TEXT NOT NULL);
 CREATE TABLE fault(
@@ -358,8 +358,9 @@ class Record:
         )
 
     def add_shown(self, shown: Shown) -> None:
+        """Record a flip; a display that was not heard tells it again, and it counts once."""
         self._db.execute(
-            "INSERT INTO shown(message, scene, value, flip_s, status) VALUES(?, ?, ?, ?, ?)",
+            "INSERT OR IGNORE INTO shown(message, scene, value, flip_s, status) VALUES(?, ?, ?, ?, ?)",
             (shown.id, shown.scene, shown.value, shown.flip_s, shown.status),
         )
 

@@ -280,10 +280,10 @@ def run_session(path: Path, run: str | None = None) -> int:
     """
     session = SessionConfig.load(path)
     entry = next_run(session, run)
-    preflight(session, entry)
+    plan = preflight(session, entry)
     supervisor = Supervisor(
         _engine_child(path, entry),
-        _other_children(session, entry),
+        _other_children(session, entry, plan),
         session.record_path(entry).with_suffix(".processes.json"),
     )
 
@@ -302,12 +302,12 @@ def _engine_child(path: Path, entry: RunEntry) -> Child:
     return Child("engine", [sys.executable, "-m", "rtloop.loop", str(path), entry.name])
 
 
-def _other_children(session: SessionConfig, entry: RunEntry) -> list[Child]:
+def _other_children(session: SessionConfig, entry: RunEntry, plan: Plan) -> list[Child]:
     children = []
     if session.source.kind != "stream":
         children.append(_gateway_child(session))
     if session.display.enabled:
-        children.append(_display_child(session))
+        children.append(_display_child(session, plan))
     if session.network.console is not None:
         children.append(_console_child(session, entry))
     return children
@@ -333,8 +333,9 @@ def _gateway_child(session: SessionConfig) -> Child:
     return Child("gateway", [sys.executable, "-m", "rtloop.gateway", str(path)])
 
 
-def _display_child(session: SessionConfig) -> Child:
+def _display_child(session: SessionConfig, plan: Plan) -> Child:
     settings = {
+        "silence_s": max(5.0, 3.0 * plan.tr_s),
         "feedback": session.network.feedback,
         "reports": session.network.reports,
         "keys": session.network.keys and str(session.resolve(session.network.keys)),

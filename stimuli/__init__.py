@@ -1,1 +1,1 @@
-"""The participant's side: feedback window, scanner pulses, tasks. Knows the loop by its wire alone."""
+"""The participant's side: feedback window, scanner pulses. Knows the loop by its wire alone."""

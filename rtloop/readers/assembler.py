@@ -97,6 +97,7 @@ class Assembler:
         Returns
         -------
         Taken, Complete, Skipped, Unfinished, Refused or Repeat
+            What became of it, see `outcome`.
         """
         name = path.name.lower()
         try:

@@ -69,14 +69,26 @@ def _tag_start(header: bytes, name: str) -> int | None:
     return None
 
 
-def protocol_number(header: bytes, name: str) -> int | None:
-    """A whole number of the protocol's text; None where there is no such text or no such entry.
+def protocol_number(header: bytes, name: str, unsaid: int | None = None) -> int | None:
+    """A whole number of the protocol's text.
 
-    The text leaves out entries that are 0.
+    Parameters
+    ----------
+    header : bytes
+        What the text lies in.
+    name : str
+        The entry's name.
+    unsaid : int, optional
+        The answer where there is a text without this entry; entries that are 0 are left out.
+
+    Returns
+    -------
+    int or None
+        None where there is no whole text.
     """
     begin = header.rfind(b"### ASCCONV BEGIN")
     end = header.find(b"### ASCCONV END", begin)
     if begin < 0 or end < 0:
         return None
     entry = re.search(rb"\n%s\s*=\s*(\d+)" % re.escape(name.encode()), header[begin:end])
-    return int(entry[1]) if entry else None
+    return int(entry[1]) if entry else unsaid

@@ -142,6 +142,7 @@ class DicomFile:
         Returns
         -------
         ndarray, shape (frames, rows, columns)
+            Of the type they are stored in.
 
         Raises
         ------
@@ -190,6 +191,7 @@ def parse(source: bytes, wanted: Wanted = TOP) -> DicomFile:
     Returns
     -------
     DicomFile
+        Its `pixel_bytes` are None where the file ends before they do.
 
     Raises
     ------

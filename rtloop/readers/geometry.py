@@ -105,6 +105,7 @@ def plane_affine(
     Returns
     -------
     ndarray, shape (4, 4), float64
+        Rows and columns as for NIfTI.
 
     Raises
     ------
@@ -166,6 +167,7 @@ def stack(
     Returns
     -------
     ndarray, shape `placement.shape`, Fortran-ordered
+        Axes closest to RAS+; owns its memory.
     """
     data = np.empty(placement.shape, dtype, order="F")
     stored = placement.stored_view(data)

@@ -50,6 +50,7 @@ class Image:
 
     @property
     def n_volumes(self) -> int:
+        """Volumes in this file."""
         return int(self.stored.shape[3])
 
 
@@ -66,6 +67,7 @@ def parse_image(source: bytes, key: str) -> Image:
     Returns
     -------
     Image
+        A view on the bytes, or on what they inflate to.
 
     Raises
     ------

@@ -30,6 +30,7 @@ def numbered_name(path: Path, suffixes: tuple[str, ...], binding: ScannerConfig)
     Returns
     -------
     (str, int)
+        Folder with stem, and index.
 
     Raises
     ------

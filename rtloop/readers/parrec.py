@@ -98,6 +98,7 @@ def pair_piece(
     Returns
     -------
     Piece
+        A whole volume.
 
     Raises
     ------

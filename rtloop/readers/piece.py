@@ -127,6 +127,7 @@ def build_volume(
     Returns
     -------
     Volume
+        Owns its voxels.
 
     Raises
     ------

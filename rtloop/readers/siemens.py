@@ -44,14 +44,19 @@ DAY_S = 86400.0
 
 def mosaic_series(elements: Elements) -> Series:
     """Facts of a mosaic's series."""
-    repetitions = protocol_number(elements.blob("CSASeriesHeaderInfo"), "lRepetitions")
     return classic_series(
         elements,
         "Siemens mosaic",
         epi=echo_planar(elements),
-        n_volumes=None if repetitions is None else repetitions + 1,
+        n_volumes=_measurements(elements.blob("CSASeriesHeaderInfo")),
         protocol={"prescan_normalise": "NORM" in elements.texts("ImageType")},
     )
+
+
+def _measurements(protocol: bytes) -> int | None:
+    """Volumes of the series by the protocol's text; None where there is none."""
+    repetitions = protocol_number(protocol, "lRepetitions", unsaid=0)
+    return None if repetitions is None else repetitions + 1
 
 
 def mosaic_place(elements: Elements, binding: ScannerConfig) -> Place:
@@ -168,6 +173,10 @@ def enhanced_series(elements: Elements) -> Series:
     timing = _group(frame, shared, "MRTimingAndRelatedParametersSequence")
     tr_ms = timing.number("RepetitionTime")
     echo_ms = _group(frame, shared, "MREchoSequence").number("EffectiveEchoTime")
+    n_volumes = elements.integer("NumberOfTemporalPositions")
+    if n_volumes in (None, 1):  # one may be the file's own
+        text = _group(frame, shared, "SiemensMRSDSSequence").blob("MrPhoenixProtocol")
+        n_volumes = _measurements(text) or n_volumes
     return Series(
         key=series_key(elements),
         form="Siemens enhanced",
@@ -177,7 +186,7 @@ def enhanced_series(elements: Elements) -> Series:
         image_type=image_type,
         echo=elements.integer("EchoNumbers"),
         epi=_yes(elements.text("EchoPlanarPulseSequence")),
-        n_volumes=elements.integer("NumberOfTemporalPositions"),
+        n_volumes=n_volumes,
         tr_s=None if tr_ms is None else tr_ms / 1000.0,
         protocol=protocol_of(elements, echo_ms) | {"prescan_normalise": "NORM" in image_type},
     )

@@ -75,6 +75,7 @@ class SeriesFound:
 
     @property
     def n_files(self) -> int:
+        """Files of this series."""
         return len(self.paths)
 
     def __str__(self) -> str:

@@ -68,9 +68,11 @@ def test_seeding_rest_counts_with_its_own_level_and_drift_removed() -> None:
     rest, rest_rows, rest_weights = scans(2)
     rest += 500.0
     run = Autocorrelation(N_ROIS, N_LAGS, 4)
-    broken = rest.copy()
+    rest_weights[:3] = [0.0, 1.0, 0.0]
+    broken, told = rest.copy(), rest_weights.copy()
     broken[rest_weights == 0] = np.nan
-    run.seed(rest_rows, broken, rest_weights, n_own)
+    told[0] = 1.0  # nobody censored it, but it is not finite
+    run.seed(rest_rows, broken, told, n_own)
     for values, row, weight in zip(x, rows, weights, strict=True):
         run.update(values if weight > 0 else None, float(weight), row)
 

@@ -119,6 +119,8 @@ def test_protocol_text() -> None:
     assert protocol_number(text, "lRepetitions") == 59
     assert protocol_number(text, "sSliceArray.lSize") == 33
     assert protocol_number(text, "lSize") is None
+    assert protocol_number(text, "lSize", unsaid=0) == 0
+    assert protocol_number(text[:-5], "lRepetitions", unsaid=0) is None
     assert protocol_number(text[:-5], "lRepetitions") is None
 
 
@@ -221,6 +223,29 @@ def test_the_index_may_be_another_element(files: Files, tmp_path: Path) -> None:
     assert isinstance(outcome, Refused)
     (outcome,) = assembled([enhanced], ScannerConfig(first_index=9))[1]
     assert isinstance(outcome, Refused)
+
+
+def test_a_mosaic_of_one_measurement_is_skipped(files: Files, tmp_path: Path) -> None:
+    """Repetitions that are 0 are left out of the protocol's text."""
+
+    def once(dataset: pydicom.Dataset) -> None:
+        csa = dataset[0x0029, 0x1020]
+        csa.value = csa.value.replace(b"lRepetitions", b"xRepetitions")
+
+    (outcome,) = assembled([edited(files(MOSAIC)[1], tmp_path / "once.dcm", once)])[1]
+    assert isinstance(outcome, Skipped)
+    assert outcome.reason == "one volume only"
+
+
+@pytest.mark.parametrize("told", [1, None])
+def test_an_enhanced_file_may_announce_its_own_volume_only(
+    told: int | None, files: Files, tmp_path: Path
+) -> None:
+    def own(dataset: pydicom.Dataset) -> None:
+        dataset.NumberOfTemporalPositions = told
+
+    (volume,) = assembled([edited(files(ENHANCED)[4], tmp_path / "own.dcm", own)])[0]
+    assert (volume.index, volume.n_volumes) == (4, 20)
 
 
 def test_single_slices_of_siemens_are_skipped(files: Files, tmp_path: Path) -> None:
