@@ -48,6 +48,9 @@ POLL_S = 0.05
 FAREWELL_S = 1.5
 """How long the end screen is repeated for before the process leaves."""
 
+LAST_WORDS_S = 0.3
+"""How long a source is heard after the run's end: it says that its series is closed."""
+
 SPACE_CHECK_S = 10.0
 SPACE_WARNING_VOLUMES = 200
 """The operator is warned when the disk holds fewer further volumes than this."""
@@ -161,6 +164,8 @@ class Loop:
 
     def _take_volume(self, volume: Volume, place: tuple[str, int]) -> None:
         arrived_s = time.time()
+        if self._finished and volume.attempt not in self._closed_attempts:
+            return  # of another series: not acknowledged, it may be the next run's
         if volume.attempt in self._closed_attempts:
             reason = "volume of an attempt that is closed"
             with self._record.transaction():
@@ -284,10 +289,13 @@ class Loop:
         self._stage.show(Screen("neutral", None, "", None, None), "", -1)
 
     def _say_farewell(self) -> None:
+        """The end screen, until a display has flipped it; what the source still says is heard."""
         self._stage.show(Screen("end", None, "", None, None), "", -1)
-        until = time.monotonic() + FAREWELL_S
-        while time.monotonic() < until and not self._stage.is_shown:
-            self._stream.receive(POLL_S, (self._reports,))
+        begun = time.monotonic()
+        while (since := time.monotonic() - begun) < FAREWELL_S:
+            if self._stage.is_shown and since >= LAST_WORDS_S:
+                break
+            self._receive(POLL_S)
             self._hear()
             self._stage.repeat()
 

@@ -273,29 +273,33 @@ def _last_window(
     motion = _head(condition, generator)
     weights = (generator.random(len(clean)) >= condition.censored).astype(np.float64)
     model = NuisanceModel(condition.motion, 2, (), False, len(clean), condition.tr_s)
-    rows = np.array([model.row(index, values) for index, values in enumerate(motion)])
+    rows = np.array([model.row(index, values).copy() for index, values in enumerate(motion)])
     spread = rows.std(axis=0)
-    spread[spread == 0.0] = 1.0  # the level
+    spread[0] = 1.0  # the level
     loads = generator.standard_normal((rows.shape[1], N_ROIS)) / spread[:, None]
     observed = BASELINE + SIGNAL_SD * (clean + 0.7 * rows @ loads)
 
     denoiser = Denoiser(N_ROIS, model)
     window = SlidingWindowFC(N_ROIS, condition.window, n_regressors=model.n_regressors)
+    # circuits of the same ROIs share what the run shows of them
     runs = {
-        name: circuit.autocorrelation(condition.tr_s, model.n_regressors)
-        for name, circuit in CIRCUITS.items()
+        tuple(circuit.rois): circuit.autocorrelation(condition.tr_s, model.n_regressors)
+        for circuit in CIRCUITS.values()
     }
     for x, row, weight in zip(observed, rows, weights, strict=True):
         denoiser.update(row, x, weight)
         window.update(x, weight, row)
-        for name, circuit in CIRCUITS.items():
-            runs[name].update(x[circuit.rois], weight, row)
-    betas = denoiser.betas
+        for rois, autocorrelation in runs.items():
+            autocorrelation.update(x[list(rois)], weight, row)
+    betas, products = denoiser.betas, window.regressor_products()
     r = window.correlation(betas)
-    products = window.regressor_products()
     return {
         name: circuit.score(
-            r[circuit.positions(N_ROIS)], runs[name], window.weights, betas, products
+            r[circuit.positions(N_ROIS)],
+            runs[tuple(circuit.rois)],
+            window.weights,
+            betas,
+            products,
         )
         for name, circuit in CIRCUITS.items()
     }
