@@ -65,6 +65,8 @@ class QualityConfig(Section):
     """When a volume is censored (weight 0)."""
 
     fd_threshold_mm: PositiveFloat = 0.5
+    fd_weight_from_mm: PositiveFloat | None = None
+    """FD from which a volume counts less, down to 0 at the threshold; None censors only."""
     fd_window_s: PositiveFloat = 2.0
     template_correlation_min: Annotated[float, Field(ge=-1, le=1)] = 0.7
     coverage_min: Annotated[float, Field(gt=0, le=1)] = 0.9

@@ -118,7 +118,7 @@ class Verdict:
     Attributes
     ----------
     weight : float
-        1, or 0 if there is a reason against it.
+        1, less where motion makes it doubtful, or 0 if there is a reason against it.
     reasons : tuple of str
         One line each; empty if the volume is used.
     fd_mm : float
@@ -210,7 +210,15 @@ class VolumeQuality:
             )
         if self._template is None and not reasons:
             self._template = signals.astype(np.float32)
-        return Verdict(0.0 if reasons else 1.0, tuple(reasons), fd_mm, r)
+        weight = 0.0 if reasons else self._motion_weight(fd_mm)
+        return Verdict(weight, tuple(reasons), fd_mm, r)
+
+    def _motion_weight(self, fd_mm: float) -> float:
+        """1 below `fd_weight_from_mm`, falling in a line to 0 at the threshold."""
+        start_mm, end_mm = self._rules.fd_weight_from_mm, self._rules.fd_threshold_mm
+        if start_mm is None or not fd_mm > start_mm or end_mm <= start_mm:
+            return 1.0
+        return max(0.0, (end_mm - fd_mm) / (end_mm - start_mm))
 
     def _likeness(self, signals: Float64) -> float:
         if self._template is None or not self._has_pattern:

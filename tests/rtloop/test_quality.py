@@ -309,3 +309,17 @@ def test_levels_do_not_matter() -> None:
     low, high = watch_run(score, gs), watch_run(score, gs + 1e6)
     assert low.correlations["fd"] == pytest.approx(high.correlations["fd"], abs=1e-8)
     assert low.n_effective["fd"] == pytest.approx(high.n_effective["fd"], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("fd_mm", "weight"), [(0.1, 1.0), (0.25, 1.0), (0.3, 0.8), (0.45, 0.2), (0.51, 0.0)]
+)
+def test_motion_takes_weight_before_it_censors(fd_mm: float, weight: float) -> None:
+    rules = QualityConfig(fd_weight_from_mm=0.25)
+    quality = VolumeQuality(12, 2.0, rules)
+    still = np.zeros(6)
+    signals = np.arange(12.0) + 100
+    quality.judge(0, still, signals)
+    moved = still.copy()
+    moved[0] = fd_mm
+    assert quality.judge(1, moved, signals).weight == pytest.approx(weight)
