@@ -115,9 +115,14 @@ def about(session: SessionConfig, entry: RunEntry, plan: Plan) -> dict[str, Any]
 
 
 def begin(
-    session: SessionConfig, plan: Plan, record: Record, volume: Volume, time_s: float
+    session: SessionConfig,
+    plan: Plan,
+    record: Record,
+    volume: Volume,
+    time_s: float,
+    former: Attempt | None = None,
 ) -> Running:
-    """Open an attempt on its first volume.
+    """Open an attempt on its first volume; `former`, which ran before it, was aborted.
 
     Raises
     ------
@@ -130,6 +135,8 @@ def begin(
     engine = build_engine(plan, session.engine, rois, geometry, setup)
     entries = geometry.to_json()
     with record.transaction():
+        if former is not None:
+            record.close_attempt(former, time_s, "aborted")
         attempt = record.open_attempt(volume.attempt, time_s, rois.to_bytes(), entries)
         if setup.tissue is not None:
             record.keep("tissue", setup.tissue.to_bytes())

@@ -186,6 +186,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         with path.open("rb") as stream:
             return tomllib.load(stream)
     except OSError as error:
-        raise ConfigError(f"{path}: expected a readable file, found {error.strerror}") from error
-    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(
+            f"{path}: expected a readable file, found {error.strerror}; check the path"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: expected TOML, found {error}; correct the file") from error

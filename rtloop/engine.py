@@ -42,6 +42,9 @@ __all__ = ["Engine"]
 
 VALUE_SCENES = ("feedback", "score")
 
+ASIDE: tuple[VolumeStatus, ...] = ("late", "duplicate", "ignored", "none")
+"""What takes no place in time, and so changes nothing of what is shown."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
@@ -105,6 +108,7 @@ class Engine:
         self._n_tissues = len(config.denoise.tissue)
         self._seen: set[int] = set()
         self._paused = False
+        self._used = False
         self._quality = VolumeQuality(rois.n_rois, plan.tr_s, config.quality)
         self._timeline = Timeline(plan)
         self._map = ScoreMap(plan.calibration)
@@ -233,8 +237,9 @@ class Engine:
         self, index: int, entry: _Entry, missing: tuple[int, ...], scored: Score | None
     ) -> Step:
         window = self._window
-        used = entry.status == "used"
-        screen = self._screen(used)
+        if entry.status not in ASIDE:
+            self._used = entry.status == "used"
+        screen = self._screen(self._used)
         return Step(
             index=index,
             status=entry.status,

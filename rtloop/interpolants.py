@@ -50,16 +50,16 @@ class Interpolant:
 
     def weights(self, fraction: float) -> Floats:
         """Weights of the taps -n/2 + 1 .. n/2 at a position `fraction` voxels after tap 0."""
-        return self._polynomials((fraction - 0.5) ** np.arange(self.degree + 1))
+        return self._polynomials([(fraction - 0.5) ** m for m in range(self.degree + 1)])
 
     def slopes(self, fraction: float) -> Floats:
         """Derivatives of `weights` by `fraction`."""
-        m = np.arange(1, self.degree + 1)
-        return self._polynomials(np.concatenate([[0.0], m * (fraction - 0.5) ** (m - 1)]))
+        u = fraction - 0.5
+        return self._polynomials([m * u ** max(m - 1, 0) for m in range(self.degree + 1)])
 
-    def _polynomials(self, powers: Floats) -> Floats:
+    def _polynomials(self, powers: list[float]) -> Floats:
         rows = self.table.reshape(self.degree + 1, WIDTH)[:, : self.n_taps].astype(np.float64)
-        result: Floats = (rows * powers[:, None]).sum(axis=0)
+        result: Floats = (rows * np.array(powers)[:, None]).sum(axis=0)
         return result
 
 
@@ -92,8 +92,8 @@ def windowed_sinc() -> Interpolant:
     """
 
     def kernel(x: Floats) -> Floats:
-        window: Floats = np.i0(4.0 * np.sqrt(np.clip(1.0 - (x / 8.0) ** 2, 0.0, None)))
-        return np.sinc(x) * window
+        inside = np.clip(1.0 - (x / 8.0) ** 2, 0.0, None)
+        return np.asarray(np.sinc(x) * np.i0(4.0 * np.sqrt(inside)), np.float64)
 
     return _tabulate(kernel, n_taps=16, degree=6, drift=0.02)
 
@@ -103,9 +103,10 @@ def _tabulate(
 ) -> Interpolant:
     """Chebyshev interpolation of the taps' weights over a voxel, their sum kept at 1."""
     n = degree + 1
-    taps = np.arange(-(n_taps // 2 - 1), n_taps // 2 + 1)
+    taps = np.arange(-(n_taps // 2 - 1), n_taps // 2 + 1, dtype=np.float64)
     angles = [pi * (j + 0.5) / n for j in range(n)]
-    samples = np.stack([kernel(0.5 + 0.5 * cos(a) - taps) for a in angles])
+    positions = np.array([0.5 + 0.5 * cos(a) for a in angles])
+    samples = kernel(positions[:, None] - taps)
     samples /= samples.sum(axis=1, keepdims=True)
     rows = np.zeros((n, n_taps))
     # Chebyshev polynomials of 2u by rising powers of u: T0 = 1, T1 = 2u, T_m = 4u T_m-1 - T_m-2.

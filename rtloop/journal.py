@@ -17,10 +17,18 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 import msgpack
-import numpy as np
 
 from rtloop.errors import RecordError
-from rtloop.events import Deadline, Event, Operator, Step, decode, encode
+from rtloop.events import Event, Step, encode
+from rtloop.rows import (
+    MESSAGE_COLUMNS,
+    STEP_COLUMNS,
+    Recorded,
+    describe,
+    event_of,
+    sound,
+    step_columns,
+)
 from rtloop.volume import Volume
 from rtloop.wire import Command, Feedback, Note, Shown, Trigger
 
@@ -66,6 +74,14 @@ CREATE TABLE stream(epoch TEXT PRIMARY KEY, acknowledged INTEGER NOT NULL);
 CREATE INDEX event_by_attempt ON event(attempt, volume_index);
 """
 
+_EVENTS = f"""
+SELECT event.n, kind, event.volume_index, header, body,
+    {", ".join(f"step.{name}" for name in STEP_COLUMNS)},
+    {", ".join(f"message.{name}" for name in MESSAGE_COLUMNS)}
+FROM event LEFT JOIN step ON step.event = event.n LEFT JOIN message ON message.event = event.n
+WHERE attempt = ? ORDER BY event.n
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
@@ -87,21 +103,6 @@ class Times:
     received_s: float | None
     arrived_s: float
     published_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """An event of the record with the step it led to."""
-
-    n: int
-    kind: str
-    index: int
-    header: dict[str, Any]
-    body: bytes
-
-    @property
-    def step(self) -> Step:
-        return decode(self.body)
 
 
 class Record:
@@ -209,16 +210,19 @@ class Record:
     # --- what the run is ------------------------------------------------------------------
 
     def about(self) -> dict[str, Any]:
-        return {key: json.loads(value) for key, value in self._db.execute("SELECT * FROM about")}
+        with self._reading(), sound("about"):
+            rows = self._db.execute("SELECT * FROM about").fetchall()
+            return {key: json.loads(value) for key, value in rows}
 
     def attempts(self) -> list[Attempt]:
-        rows = self._db.execute(
-            "SELECT id, name, opened_s, outcome, rois, geometry FROM attempt ORDER BY id"
-        )
-        return [
-            Attempt(id, name, opened_s, outcome, rois, json.loads(geometry))
-            for id, name, opened_s, outcome, rois, geometry in rows
-        ]
+        with self._reading(), sound("attempt"):
+            rows = self._db.execute(
+                "SELECT id, name, opened_s, outcome, rois, geometry FROM attempt ORDER BY id"
+            )
+            return [
+                Attempt(id, name, opened_s, outcome, rois, json.loads(geometry))
+                for id, name, opened_s, outcome, rois, geometry in rows
+            ]
 
     def open_attempt(
         self, name: str, time_s: float, rois: bytes, geometry: dict[str, Any]
@@ -241,14 +245,15 @@ class Record:
         self._db.execute("INSERT OR REPLACE INTO kept VALUES(?, ?)", (name, body))
 
     def kept(self, name: str) -> bytes | None:
-        row = self._db.execute("SELECT body FROM kept WHERE name = ?", (name,)).fetchone()
+        with self._reading():
+            row = self._db.execute("SELECT body FROM kept WHERE name = ?", (name,)).fetchone()
         return None if row is None else bytes(row[0])
 
     # --- events and their steps -----------------------------------------------------------
 
     def add_event(self, attempt: Attempt, event: Event, step: Step, times: Times) -> int:
         """Record an event with the step it led to; returns its number in the record."""
-        kind, header = _describe(event)
+        kind, header = describe(event)
         cursor = self._db.execute(
             "INSERT INTO event(attempt, kind, volume_index, header) VALUES(?, ?, ?, ?)",
             (attempt.id, kind, step.index, msgpack.packb(header, use_bin_type=True)),
@@ -266,34 +271,29 @@ class Record:
         return n
 
     def _add_step(self, n: int, step: Step) -> None:
-        score = step.trial_score or step.scores[0]
-        self._db.execute(
-            "INSERT INTO step VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                n,
-                step.index,
-                step.status,
-                "; ".join(step.reasons),
-                step.weight,
-                step.fd_mm,
-                score.value,
-                score.standard_error,
-                step.screen.scene,
-                step.screen.value,
-                step.trial,
-                encode(step),
-            ),
-        )
+        row = (n, *step_columns(step), encode(step))
+        self._db.execute(f"INSERT INTO step VALUES({', '.join('?' * len(row))})", row)
 
     def events(self, attempt: Attempt) -> Iterator[Recorded]:
-        """Events of an attempt in the order in which the engine took them."""
-        rows = self._db.execute(
-            "SELECT n, kind, event.volume_index, header, body FROM event "
-            "JOIN step ON step.event = n WHERE attempt = ? ORDER BY n",
-            (attempt.id,),
-        )
-        for n, kind, index, header, body in rows:
-            yield Recorded(n, kind, index, msgpack.unpackb(header, raw=False), body)
+        """Events of an attempt in the order in which the engine took them.
+
+        Raises
+        ------
+        RecordError
+            If the file is damaged.
+        """
+        with self._reading():
+            for n, kind, index, header, body, *rest in self._db.execute(_EVENTS, (attempt.id,)):
+                if body is None:
+                    raise RecordError(
+                        f"record {self.path}: event {n}: expected a step, found none; "
+                        "the file is damaged"
+                    )
+                with sound(f"event {n}"):
+                    entries = msgpack.unpackb(header, raw=False)
+                columns, message = rest[: len(STEP_COLUMNS)], rest[len(STEP_COLUMNS) :]
+                sent = tuple(message) if message[0] is not None else None
+                yield Recorded(n, kind, index, entries, body, tuple(columns), sent)
 
     def event(self, recorded: Recorded) -> Event:
         """The event itself, voxels included.
@@ -301,14 +301,24 @@ class Record:
         Raises
         ------
         RecordError
-            If the record is damaged: a volume's voxels are missing or cut.
+            If the record is damaged: header or voxels are missing or cut.
         """
-        if recorded.kind == "deadline":
-            return Deadline(recorded.index)
-        if recorded.kind == "operator":
-            return Operator(recorded.header["action"])
-        row = self._db.execute("SELECT voxels FROM image WHERE event = ?", (recorded.n,)).fetchone()
-        return _volume(recorded, b"" if row is None else row[0])
+        with self._reading():
+            row = self._db.execute(
+                "SELECT voxels FROM image WHERE event = ?", (recorded.n,)
+            ).fetchone()
+        return event_of(recorded, None if row is None else row[0])
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """What SQLite cannot read is no record, or a damaged one."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise RecordError(
+                f"record {self.path}: expected a run record, found: {error}; "
+                "take a copy of it from a backup"
+            ) from error
 
     def committed(self) -> dict[str, list[tuple[int, int]]]:
         """Volume indices on record, as inclusive ranges, per attempt's name."""
@@ -413,44 +423,3 @@ def _connect(path: Path, writable: bool) -> sqlite3.Connection:
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA foreign_keys = ON")
     return db
-
-
-def _describe(event: Event) -> tuple[str, dict[str, Any]]:
-    if isinstance(event, Volume):
-        return "volume", {
-            "attempt": event.attempt,
-            "index": event.index,
-            "shape": list(event.shape),
-            "dtype": event.data.dtype.name,
-            "affine": np.ascontiguousarray(event.affine, dtype="<f8").tobytes(),
-            "tr_s": event.tr_s,
-            "received_s": event.received_s,
-            "acquired_s": event.acquired_s,
-            "slice_times_s": event.slice_times_s and list(event.slice_times_s),
-            "slice_axis": event.slice_axis,
-            "n_volumes": event.n_volumes,
-            "protocol": event.protocol,
-        }
-    if isinstance(event, Operator):
-        return "operator", {"action": event.action}
-    return type(event).__name__.lower(), {}
-
-
-def _volume(recorded: Recorded, voxels: bytes) -> Volume:
-    entries = dict(recorded.header)
-    shape, dtype = entries.pop("shape"), np.dtype(entries.pop("dtype"))
-    wanted = int(np.prod(shape)) * dtype.itemsize
-    if len(voxels) != wanted:
-        raise RecordError(
-            f"record: event {recorded.n}: expected {wanted} bytes of voxels, found {len(voxels)}; "
-            "the file is damaged"
-        )
-    slice_times_s = entries.pop("slice_times_s")
-    return Volume(
-        **{
-            **entries,
-            "data": np.frombuffer(voxels, dtype).reshape(shape, order="F"),
-            "affine": np.frombuffer(entries["affine"], "<f8").reshape(4, 4),
-            "slice_times_s": slice_times_s and tuple(slice_times_s),
-        }
-    )

@@ -20,7 +20,7 @@ from types import FrameType
 from rtloop import attempts
 from rtloop.attempts import Running
 from rtloop.config import SessionConfig
-from rtloop.errors import FcnefError, RecordError
+from rtloop.errors import ConfigError, FcnefError, PlanError, RecordError, RoiError
 from rtloop.events import Deadline, Event, Operator, Screen, Step
 from rtloop.journal import Outcome, Record, Times
 from rtloop.link import (
@@ -51,6 +51,7 @@ FAREWELL_S = 1.5
 LAST_WORDS_S = 0.3
 """How long a source is heard after the run's end: it says that its series is closed."""
 
+INTRODUCE_S = 1.0
 SPACE_CHECK_S = 10.0
 SPACE_WARNING_VOLUMES = 200
 """The operator is warned when the disk holds fewer further volumes than this."""
@@ -63,6 +64,9 @@ NOTE_ACTIONS = {
     "series_opened": "followed",
     "series_closed": "closed",
 }
+
+RESUME_S = 10.0
+"""After a restart, the source is given this long beyond its usual time to send what it kept."""
 
 TRAILING_MISSING = 3
 """A run whose last volumes are missing counts as complete up to this many of them."""
@@ -79,9 +83,13 @@ class Loop:
         The run's plan.
     record : Record
         Opened for writing by this process alone.
+    parent : int or None
+        Process with whose end the loop leaves; None for the one that started it.
     """
 
-    def __init__(self, session: SessionConfig, plan: Plan, record: Record) -> None:
+    def __init__(
+        self, session: SessionConfig, plan: Plan, record: Record, parent: int | None = None
+    ) -> None:
         self._session = session
         self._plan = plan
         self._record = record
@@ -107,14 +115,16 @@ class Loop:
         self._running: Running | None = None
         self._closed_attempts = {attempt.name for attempt in record.attempts() if attempt.outcome}
         self._clock_fit = ClockFit(plan.tr_s)
+        self._patience_s = 2 * plan.tr_s + session.source.latency_p99_s
         self._stage = Stage(self._feedback, record.last_message())
         self._deadline_at: float | None = None
         self._give_up_at: float | None = None
         self._space_at = 0.0
+        self._introduce_at = 0.0
         self._volume_bytes = 0
         self._clock_offset_s = time.time() - time.monotonic()
         self._stopping = False
-        self._parent = os.getppid()
+        self._parent = os.getppid() if parent is None else parent
         self._triggers = 0
         self._finished = False
 
@@ -126,13 +136,27 @@ class Loop:
         self._stopping = True
 
     def run(self) -> None:
-        """Serve until the run is over."""
+        """Serve until the run is over.
+
+        Raises
+        ------
+        RecordError
+            If the record cannot be written any more; the screen is neutral then.
+        """
+        try:
+            self._serve()
+        except RecordError:
+            # Better no feedback than feedback nobody can account for.
+            self._stage.show(Screen("neutral", None, "", None, None), "", -1)
+            raise
+
+    def _serve(self) -> None:
         self._recover()
-        self._tell("ready", {"plan": self._plan.digest[:12], "n_volumes": self._plan.n_volumes})
         while not self._finished:
-            self._receive(POLL_S)
+            self._introduce()
+            idle = not self._receive(POLL_S)
             self._hear()
-            self._watch_time()
+            self._watch_time(idle)
             self._watch_space()
             self._stage.repeat()
             if self._stopping:
@@ -144,7 +168,8 @@ class Loop:
 
     # --- volumes --------------------------------------------------------------------------
 
-    def _receive(self, timeout_s: float) -> None:
+    def _receive(self, timeout_s: float) -> bool:
+        """Take what the source says next; whether it said anything."""
         item = self._stream.receive(timeout_s, (self._reports,))
         match item:
             case VolumeItem(epoch, seq, volume):
@@ -159,8 +184,7 @@ class Loop:
                 self._fault("source back", f"{source} speaks again", "stream resumed")
             case SourceRefused(source, reason):
                 self._fault("source refused", f"{source}: {reason}", "ignored")
-            case None:
-                pass
+        return item is not None
 
     def _take_volume(self, volume: Volume, place: tuple[str, int]) -> None:
         arrived_s = time.time()
@@ -176,7 +200,13 @@ class Loop:
             self._stream.acknowledge(*place)
             return
         if self._running is None or self._running.attempt.name != volume.attempt:
-            self._begin(volume)
+            try:
+                self._begin(volume)
+            except (ConfigError, PlanError, RoiError) as error:
+                if not self._record.attempts():
+                    raise
+                self._pass_by(volume, place, str(error))
+                return
         self._expect_after(volume.index)
         self._check_clock(volume, arrived_s)
         self._take(volume, arrived_s, place)
@@ -198,11 +228,33 @@ class Loop:
         if item.epoch is not None and item.seq is not None:
             self._stream.acknowledge(item.epoch, item.seq)
 
+    def _pass_by(self, volume: Volume, place: tuple[str, int], reason: str) -> None:
+        """A series that does not fit, amid a run: the run goes on without it."""
+        with self._record.transaction():
+            self._record.add_fault(
+                time.time(), "foreign", reason, "not used; the run goes on", volume.attempt,
+                volume.index,
+            )  # fmt: skip
+            self._record.acknowledge(*place)
+        self._stream.acknowledge(*place)
+        self._tell("fault", {"kind": "foreign", "reason": reason, "index": volume.index})
+
     def _begin(self, volume: Volume) -> None:
-        """Open a new attempt; the one that ran before it was aborted."""
-        if self._running is not None:
-            self._end_attempt("aborted")
-        self._running = attempts.begin(self._session, self._plan, self._record, volume, time.time())
+        """Open a new attempt; the one that ran before it was aborted.
+
+        Raises
+        ------
+        RoiError, PlanError, ConfigError
+            If the volume does not fit the run; nothing has changed then.
+        """
+        former = self._running.attempt if self._running else None
+        now_s = time.time()
+        self._running = attempts.begin(
+            self._session, self._plan, self._record, volume, now_s, former
+        )
+        if former is not None:
+            self._closed_attempts.add(former.name)
+            self._tell("attempt closed", {"name": former.name, "outcome": "aborted"})
         self._clock_fit = ClockFit(self._plan.tr_s)
         self._give_up_at = None
         self._volume_bytes = volume.data.nbytes
@@ -217,17 +269,12 @@ class Loop:
         if isinstance(event, Volume):
             acquired_s, received_s = event.acquired_s, event.received_s
         times = Times(acquired_s, received_s, arrived_s, feedback.published_s)
-        try:
-            with self._record.transaction():
-                n = self._record.add_event(self._running.attempt, event, step, times)
-                self._record.add_message(feedback, n)
-                self._record_faults(step)
-                if place is not None:
-                    self._record.acknowledge(*place)
-        except RecordError:
-            # Better no feedback than feedback nobody can account for.
-            self._stage.show(Screen("neutral", None, "", None, None), "", -1)
-            raise
+        with self._record.transaction():
+            n = self._record.add_event(self._running.attempt, event, step, times)
+            self._record.add_message(feedback, n)
+            self._record_faults(step)
+            if place is not None:
+                self._record.acknowledge(*place)
         if place is not None:
             self._stream.acknowledge(*place)
         self._tell_step(step, times)
@@ -332,17 +379,21 @@ class Loop:
 
     def _expect_after(self, index: int) -> None:
         """The next volume is due one TR later, and given up another TR and a delay after that."""
-        patience_s = 2 * self._plan.tr_s + self._session.source.latency_p99_s
         assert self._running is not None
         ahead = max(0, self._running.engine.next_index - 1 - index)
-        self._deadline_at = time.monotonic() + patience_s + ahead * self._plan.tr_s
+        self._deadline_at = time.monotonic() + self._patience_s + ahead * self._plan.tr_s
 
-    def _watch_time(self) -> None:
+    def _watch_time(self, idle: bool) -> None:
+        """Give up what is overdue, unless the source had news: what waits there is in time."""
         now = time.monotonic()
         self._check_clock_step(now)
         if self._give_up_at is not None and now >= self._give_up_at and self._running is None:
             self._finished = True
-        if self._running is None or self._deadline_at is None or now < self._deadline_at:
+        if self._running is None or not idle:
+            return
+        if self._deadline_at is None and self._stream.connected:
+            self._deadline_at = now + RESUME_S + self._patience_s
+        if self._deadline_at is None or now < self._deadline_at:
             return
         self._deadline_at += self._plan.tr_s
         self._take(Deadline(self._running.engine.next_index), time.time(), None)
@@ -395,6 +446,21 @@ class Loop:
             self._record.add_fault(time.time(), kind, reason, action, name, index)
         self._tell("fault", {"kind": kind, "reason": reason, "action": action, "index": index})
 
+    def _introduce(self) -> None:
+        """Say what the run is, once in a while: listeners come and go."""
+        now = time.monotonic()
+        if now < self._introduce_at:
+            return
+        self._introduce_at = now + INTRODUCE_S
+        edges = (*self._plan.edges, *self._plan.sham_edges)
+        body: dict[str, object] = {
+            "plan": self._plan.digest[:12],
+            "n_volumes": self._plan.n_volumes,
+            "tr_s": self._plan.tr_s,
+            "edges": [f"{edge.a} – {edge.b}" for edge in edges],
+        }
+        self._tell("ready", body)
+
     # --- telemetry ------------------------------------------------------------------------
 
     def _tell(self, kind: str, body: dict[str, object]) -> None:
@@ -409,23 +475,26 @@ class Loop:
 
 
 def main(arguments: list[str]) -> int:
-    """Entry of the engine's process: `python -m rtloop.loop SESSION.toml RUN`."""
+    """Entry of the engine's process: `python -m rtloop.loop SESSION.toml RUN [PARENT]`.
+
+    PARENT is the supervisor's process id: it may have died while this process was starting.
+    """
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
-    session_path, run_name = arguments
+    session_path, run_name, *parent = arguments
     try:
-        return serve(Path(session_path), run_name)
+        return serve(Path(session_path), run_name, int(parent[0]) if parent else None)
     except FcnefError as error:
         print(f"fcnef: {error}", file=sys.stderr)
         return 2
 
 
-def serve(session_path: Path, run_name: str) -> int:
+def serve(session_path: Path, run_name: str, parent: int | None = None) -> int:
     """Run the loop for one run of a session until it is over; 0 when it is."""
     session = SessionConfig.load(session_path)
     entry = next(run for run in session.runs if run.name == run_name)
     plan = attempts.load_plan(session, entry)
     with attempts.open_record(session, entry, plan) as record:
-        loop = Loop(session, plan, record)
+        loop = Loop(session, plan, record, parent)
         with contextlib.closing(loop):
             _stop_on_signal(loop)
             loop.run()

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtloop.config import EngineConfig
-from rtloop.errors import PlanError
+from rtloop.errors import PlanError, ReaderError
 from rtloop.events import Observation, Unseen
 from rtloop.kernels.means import pattern_correlation
 from rtloop.motion import Motion, Realigner
@@ -139,13 +139,19 @@ class Observer:
         return self._has_reference
 
     def adopt(self, reference: NDArray[Any]) -> None:
-        """Make this image the reference of the attempt."""
-        self._has_reference = True
+        """Make this image the reference of the attempt.
+
+        Raises
+        ------
+        ReaderError
+            If it holds no head, or values that are not finite.
+        """
         if self._config.motion.enabled:
-            self._realigner = Realigner(reference, self._geometry.matrix)
+            self._realigner = Realigner(reference, self._geometry.matrix, self._geometry.slice_axis)
             self._sampler = self._realigner.sampler(self._regions.voxels)
         self._template = self._regions.take(reference)
         values = reference.ravel(order="F").astype(np.float32)
+        self._has_reference = True
         self._brain = np.flatnonzero(values > BRAIN_SHARE_OF_BRIGHT * np.percentile(values, 98.0))
 
     def restore(self, parameters: NDArray[np.float64]) -> None:
@@ -159,9 +165,10 @@ class Observer:
         if reason:
             return Unseen(volume.index, reason)
         if not self._has_reference:
-            if not np.isfinite(volume.data).all():
-                return Unseen(volume.index, "voxels: expected finite values in the reference")
-            self.adopt(volume.data)
+            try:
+                self.adopt(volume.data)
+            except ReaderError as error:
+                return Unseen(volume.index, str(error))
         parameters, failure, values = self._sample(volume.data)
         means = self._regions.means(
             values, baseline=self._template, minimum_coverage=self._config.quality.coverage_min

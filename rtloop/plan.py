@@ -310,7 +310,11 @@ class Plan(Part):
             text = path.read_text(encoding="utf-8")
         except OSError as error:
             raise PlanError(
-                f"plan {path}: expected a readable file, found {error.strerror}"
+                f"plan {path}: expected a readable file, found {error.strerror}; check the path"
+            ) from error
+        except UnicodeDecodeError as error:
+            raise PlanError(
+                f"plan {path}: expected JSON, found no text; is it another kind of file?"
             ) from error
         try:
             return cls.model_validate(json.loads(text))

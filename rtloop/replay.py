@@ -11,14 +11,15 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rtloop import attempts
-from rtloop.config import EngineConfig, RunEntry, SessionConfig
+from rtloop.config import EngineConfig, SessionConfig
 from rtloop.events import Event, Step, Unseen, encode
 from rtloop.fingerprint import fingerprint
 from rtloop.journal import Attempt, Record, Recorded, Times
 from rtloop.plan import Plan
+from rtloop.rows import sound
 from rtloop.volume import Volume
 
 __all__ = ["TOLERANCE", "Start", "Verdict", "rescore", "verify"]
@@ -73,16 +74,20 @@ def verify(
     """
     n_events, n_scores, difference, largest = 0, 0, "", 0.0
     with Record.open(path) as record:
-        about = record.about()
-        same = about["fingerprint"]["digest"] == fingerprint()["digest"]
+        with sound("about"):
+            same = record.about()["fingerprint"]["digest"] == fingerprint()["digest"]
         for recorded, step in _steps(record, start):
             n_events += 1
             n_scores += math.isfinite(step.scores[0].value)
             if encode(step) != recorded.body:
                 largest = max(largest, _distance(step, recorded.step))
                 difference = difference or _describe(step, recorded)
-                if same:
-                    break
+            elif contradiction := recorded.contradiction():
+                # No other machine's arithmetic explains a record that contradicts itself.
+                place = f"event {recorded.n} (volume {recorded.index})"
+                difference, largest = difference or f"{place}: {contradiction}", math.inf
+            if difference and same:
+                break
             progress(n_events)
     return Verdict(n_events, n_scores, same, difference, largest)
 
@@ -99,27 +104,44 @@ def rescore(
     -------
     int
         Number of events scored.
+
+    Raises
+    ------
+    FcnefError
+        If the record is damaged, the new one exists already, or the plan does not fit its
+        volumes; no new record is left then.
     """
     plan = Plan.load(session.resolve(session.plan))
-    entry = RunEntry(name="rescored")
     done = 0
     with Record.open(path) as old:
-        about = {
-            **old.about(),
-            "plan": plan.model_dump(mode="json"),
-            "plan_digest": plan.digest,
-            "engine": session.engine.model_dump(mode="json"),
-            "fingerprint": fingerprint(),
-            "run": entry.name,
-            "rescored_from": {"run": old.about()["run"], "plan_digest": old.about()["plan_digest"]},
-        }
-        about.pop("schema_version")
-        with Record.create(out, about) as new:
-            for attempt in old.attempts():
-                for _ in _rescore_attempt(old, new, attempt, plan, session):
-                    done += 1
-                    progress(done)
+        new = Record.create(out, _about_rescored(old, plan, session))
+        try:
+            with new:
+                for attempt in old.attempts():
+                    for _ in _rescore_attempt(old, new, attempt, plan, session):
+                        done += 1
+                        progress(done)
+        except BaseException:
+            # Half a record would look like a short run.
+            for ending in ("", "-wal", "-shm"):
+                out.with_name(out.name + ending).unlink(missing_ok=True)
+            raise
     return done
+
+
+def _about_rescored(old: Record, plan: Plan, session: SessionConfig) -> dict[str, Any]:
+    before = old.about()
+    about = {
+        **before,
+        "plan": plan.model_dump(mode="json"),
+        "plan_digest": plan.digest,
+        "engine": session.engine.model_dump(mode="json"),
+        "fingerprint": fingerprint(),
+        "run": "rescored",
+        "rescored_from": {name: before.get(name) for name in ("run", "plan_digest")},
+    }
+    about.pop("schema_version")
+    return about
 
 
 def _rescore_attempt(
@@ -143,9 +165,10 @@ def _rescore_attempt(
 
 
 def _steps(record: Record, start: Start) -> Iterator[tuple[Recorded, Step]]:
-    about = record.about()
-    plan = Plan.model_validate(about["plan"])
-    config = EngineConfig.model_validate(about["engine"])
+    with sound("about"):
+        about = record.about()
+        plan = Plan.model_validate(about["plan"])
+        config = EngineConfig.model_validate(about["engine"])
     for attempt in record.attempts():
         engine = attempts.recorded_engine(plan, config, record, attempt)
         for recorded in record.events(attempt):

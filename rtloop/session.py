@@ -299,7 +299,8 @@ def run_session(path: Path, run: str | None = None) -> int:
 
 
 def _engine_child(path: Path, entry: RunEntry) -> Child:
-    return Child("engine", [sys.executable, "-m", "rtloop.loop", str(path), entry.name])
+    command = [sys.executable, "-m", "rtloop.loop", str(path), entry.name, str(os.getpid())]
+    return Child("engine", command)
 
 
 def _other_children(session: SessionConfig, entry: RunEntry, plan: Plan) -> list[Child]:
@@ -327,6 +328,7 @@ def _gateway_child(session: SessionConfig) -> Child:
         "spool": str(session.resolve(source.spool or f"{session.records}/spool")),
         "secret": str(session.resolve(source.secret or f"{session.records}/attempts.secret")),
         "keys": session.network.keys and str(session.resolve(session.network.keys)),
+        "parent_pid": os.getpid(),
     }
     path = session.resolve(session.records) / "gateway.json"
     path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")

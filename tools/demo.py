@@ -141,9 +141,15 @@ class Demo:
     # --- before ---------------------------------------------------------------------------
 
     def _prepare(self) -> Plan:
-        if self.folder.exists():
-            shutil.rmtree(self.folder)
-        (self.folder / "export").mkdir(parents=True)
+        try:
+            if self.folder.exists():
+                shutil.rmtree(self.folder)
+            (self.folder / "export").mkdir(parents=True)
+        except OSError as error:
+            raise DemoError(
+                f"--out {self.out}: expected a folder to write in, found: {error.strerror}; "
+                "name another"
+            ) from error
         first, second = self.participant.spheres[:2]
         plan = Plan.create(
             participant="simulated-01",

@@ -5,20 +5,22 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import nibabel
 import numpy as np
+from pydantic import ValidationError
 
 from rtloop import __version__
 from rtloop.config import read_toml
 from rtloop.errors import ConfigError, PlanError, RoiError
 from rtloop.feedback import ScoreMap, anchors_from_rest
 from rtloop.journal import Record
-from rtloop.plan import Plan, Provenance, file_digest
+from rtloop.plan import BlockTimeline, Plan, Provenance, explain, file_digest
 
-__all__ = ["RECOMMENDED_REST_S", "calibrated_plan", "new_plan"]
+__all__ = ["RECOMMENDED_REST_S", "calibrated_plan", "new_plan", "save_plan"]
 
 RECOMMENDED_REST_S = 1200.0
 HELD_OUT_RANGE = (40.0, 60.0)
@@ -52,6 +54,8 @@ def new_plan(
         raise PlanError("ROIs: expected either --atlas or --sphere, found both or none; give one")
     rois = _atlas(atlas, base) if atlas is not None else _spheres(spheres)
     names = [s["name"] for s in rois["spheres"]] if spheres else list(rois["labels"].values())
+    if len(names) < 2:
+        raise PlanError(f"ROIs: expected at least two, found {len(names)}; name another")
     times: dict[str, Any] = {"kind": "continuous", "rest_s": rest_s}
     if timeline is not None:
         times = read_toml(timeline)
@@ -90,21 +94,45 @@ def _spheres(texts: Sequence[str]) -> dict[str, Any]:
 
 
 def _atlas(path: Path, base: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise RoiError(f"--atlas {path}: expected a label image, found no file; check the path")
-    table = path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".tsv")
-    values = np.unique(np.asarray(nibabel.load(path).dataobj))
-    labels = {int(value): f"label-{int(value)}" for value in values if value != 0}
-    if table.is_file():
-        with table.open(encoding="utf-8", newline="") as stream:
-            named = {
-                int(row["index"]): row["name"] for row in csv.DictReader(stream, delimiter="\t")
-            }
-        labels = {value: named.get(value, name) for value, name in labels.items()}
-    place = path.resolve()
-    near = base.resolve()
+    values = _label_values(path)
+    labels = {value: f"label-{value}" for value in values}
+    names = _label_names(path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".tsv"))
+    labels |= {value: names[value] for value in values if value in names}
+    place, near = path.resolve(), base.resolve()
     text = str(place.relative_to(near)) if place.is_relative_to(near) else str(place)
     return {"kind": "atlas", "path": text, "sha256": file_digest(path), "labels": labels}
+
+
+def _label_values(path: Path) -> list[int]:
+    """Labels of an image, ascending, without the background's 0."""
+    if not path.is_file():
+        raise RoiError(f"--atlas {path}: expected a label image, found no file; check the path")
+    try:
+        values = np.unique(np.asarray(nibabel.load(path).dataobj))
+    except (OSError, nibabel.filebasedimages.ImageFileError) as error:
+        raise RoiError(
+            f"--atlas {path}: expected a NIfTI label image, found: {error}; name another"
+        ) from error
+    if not (np.isfinite(values) & (values == np.round(values))).all():
+        raise RoiError(
+            f"--atlas {path}: expected whole numbers, one per region, found others; give a label "
+            "image, not probabilities"
+        )
+    return [int(value) for value in values if value != 0]
+
+
+def _label_names(table: Path) -> dict[int, str]:
+    """Names of labels from the table beside the image; empty where there is none."""
+    if not table.is_file():
+        return {}
+    try:
+        with table.open(encoding="utf-8", newline="") as stream:
+            return {int(row["index"]): row["name"] for row in csv.DictReader(stream, delimiter="\t")}
+    except (KeyError, TypeError, ValueError) as error:
+        raise RoiError(
+            f"{table}: expected tab-separated columns index (whole numbers) and name, found others; "
+            "correct or remove it"
+        ) from error
 
 
 def _edges(texts: Sequence[str], names: Sequence[str], direction: int) -> list[dict[str, Any]]:
@@ -124,13 +152,15 @@ def _edges(texts: Sequence[str], names: Sequence[str], direction: int) -> list[d
 
 
 def _score_phase_s(path: Path, times: dict[str, Any]) -> float:
-    for phase in times.get("phases", []):
-        if phase.get("name") == times.get("score_phase"):
-            return float(phase["duration_s"])
-    raise ConfigError(
-        f"timeline {path}: expected score_phase to name one of its phases, found "
-        f"{times.get('score_phase')!r}; correct it"
-    )
+    """Length of the score phase of a block timeline."""
+    try:
+        block = BlockTimeline.model_validate(times)
+        start_s, end_s = block.span_s(block.score_phase)
+    except ValidationError as error:
+        raise ConfigError(f"timeline {path}: {explain(error)}") from error
+    except ValueError as error:
+        raise ConfigError(f"timeline {path}: score_phase: {error}; correct it") from error
+    return end_s - start_s
 
 
 def _calibration(mean: float | None, sd: float | None) -> dict[str, Any]:
@@ -158,42 +188,71 @@ def calibrated_plan(plan: Plan, rest: Sequence[Path]) -> tuple[Plan, str]:
     ConfigError
         If there are too few scored windows.
     """
-    runs = [_rest_scores(plan, path) for path in rest]
-    anchors = anchors_from_rest([score for run in runs for score in run])
-    rest_s = sum(len(run) for run in runs) * plan.tr_s
+    runs = [_rest_run(plan, path) for path in rest]
+    anchors = anchors_from_rest([score for run in runs for score in run.scores])
+    rest_s = sum(run.duration_s for run in runs)
     words = [f"anchors {anchors.center:.3f} ± {anchors.sd:.3f} from {rest_s / 60:.1f} min of rest"]
     if rest_s < RECOMMENDED_REST_S or len(runs) < 2:
         words.append("WARNING: at least 20 minutes over two runs are recommended")
     if len(runs) > 1:
         held_out = _held_out_means(runs)
         words.append("held-out rest means " + ", ".join(f"{mean:.0f}" for mean in held_out))
-        if any(not HELD_OUT_RANGE[0] <= mean <= HELD_OUT_RANGE[1] for mean in held_out):
+        if not all(HELD_OUT_RANGE[0] <= mean <= HELD_OUT_RANGE[1] for mean in held_out):
             words.append("WARNING: a held-out mean lies outside 40..60")
     return plan.model_copy(update={"calibration": anchors}), "; ".join(words)
 
 
-def _rest_scores(plan: Plan, path: Path) -> list[float]:
+@dataclass(frozen=True, slots=True)
+class _RestRun:
+    """Raw scores of the windows of one resting run, and how long it was."""
+
+    scores: list[float]
+    duration_s: float
+
+
+def _rest_run(plan: Plan, path: Path) -> _RestRun:
     with Record.open(path) as record:
         recorded = Plan.model_validate(record.about()["plan"])
-        if (recorded.edges, recorded.rois, recorded.window) != (plan.edges, plan.rois, plan.window):
+        if _target(recorded) != _target(plan):
             raise PlanError(
                 f"rest {path}: expected scores of the plan's own circuit and window, found others; "
                 "rescore it with `fcnef replay --config`"
             )
-        return [
-            score
-            for attempt in record.attempts()
-            for event in record.events(attempt)
-            if math.isfinite(score := event.step.scores[0].value)
-        ]
+        steps = [e.step for a in record.attempts() for e in record.events(a)]
+    came = [step for step in steps if step.status in ("dummy", "used", "censored")]
+    # A window counts when a good volume ends it: once, and never one that is only held.
+    scores = [step.scores[0].value for step in came if step.status == "used"]
+    return _RestRun([score for score in scores if math.isfinite(score)], len(came) * plan.tr_s)
 
 
-def _held_out_means(runs: Sequence[list[float]]) -> list[float]:
+def _target(plan: Plan) -> tuple[object, ...]:
+    """What raw scores of two runs must have in common to be compared."""
+    return plan.edges, plan.rois, plan.window, plan.tr_s
+
+
+def _held_out_means(runs: Sequence[_RestRun]) -> list[float]:
     """Mean feedback of each rest run under anchors from all the others."""
     means = []
     for i, run in enumerate(runs):
-        others = [score for j, other in enumerate(runs) if j != i for score in other]
+        others = [score for j, other in enumerate(runs) if j != i for score in other.scores]
         score_map = ScoreMap(anchors_from_rest(others))
-        values = [value for score in run if (value := score_map(score)) is not None]
+        values = [value for score in run.scores if (value := score_map(score)) is not None]
         means.append(math.fsum(values) / len(values) if values else math.nan)
     return means
+
+
+def save_plan(plan: Plan, out: Path) -> None:
+    """Write a plan where a person asked for it.
+
+    Raises
+    ------
+    PlanError
+        If the file cannot be written.
+    """
+    try:
+        plan.save(out)
+    except OSError as error:
+        raise PlanError(
+            f"plan {out}: expected a file that can be written, found: {error.strerror}; "
+            "name another place"
+        ) from error

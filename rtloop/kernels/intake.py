@@ -7,20 +7,26 @@ show in it), and block means on a coarser grid.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from rtloop.kernels.resample import OPTIONS, ROW_START, VOLUME_MARGIN, reflected, row_stride
 from rtloop.kernels.simd import LANES, add, load, splat, store, total
 
-__all__ = ["take_in"]
+__all__ = ["doubt_slices", "take_in"]
 
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+Ints = NDArray[np.int64]
 _ZERO = np.float32(0.0)
 _REST = "i8[::1], i8[::1], f4[::1], f4[::1], f4[::1], f8[::1])"
 
 
 @njit("void(f4[::1], i8, i8)", **OPTIONS)
-def _reflect_row(rows, at, n):
+def _reflect_row(rows: Floats, at: int, n: int) -> None:
     for r in range(8):
         near = reflected(r, n)
         rows[at - 1 - r] = rows[at + near]
@@ -28,7 +34,7 @@ def _reflect_row(rows, at, n):
 
 
 @njit("void(f4[::1], i8, i8, i8[::1], f4[::1], i8)", **OPTIONS)
-def _shrink_rows(partial, nx, my, factors, coarse, z):
+def _shrink_rows(partial: Floats, nx: int, my: int, factors: Ints, coarse: Floats, z: int) -> None:
     """Blocks along x of summed rows: one slice of the coarse volume."""
     fx = factors[0]
     mx = nx // fx
@@ -45,7 +51,15 @@ def _shrink_rows(partial, nx, my, factors, coarse, z):
 
 
 @njit([f"void({kind}[::1], {_REST}" for kind in ("i2", "u2", "f4")], **OPTIONS)
-def take_in(source, shape, factors, volume, coarse, partial, slice_sums):
+def take_in(
+    source: NDArray[Any],
+    shape: Ints,
+    factors: Ints,
+    volume: Floats,
+    coarse: Floats,
+    partial: Floats,
+    slice_sums: NDArray[np.float64],
+) -> None:
     """Lay out one volume.
 
     Parameters
@@ -86,3 +100,43 @@ def take_in(source, shape, factors, volume, coarse, partial, slice_sums):
         slice_sums[z] = np.float64(total(lane_sums)) + np.float64(rest)
         if z % factors[2] == factors[2] - 1 and z // factors[2] < mz:
             _shrink_rows(partial, nx, my, factors, coarse, z // factors[2])
+
+
+@njit("i8(f8[::1], f8[::1], f8, f8, b1[::1], f8[::1])", **OPTIONS)
+def doubt_slices(
+    sums: Doubles,
+    reference: Doubles,
+    ordinary: float,
+    tolerance: float,
+    doubted: NDArray[np.bool_],
+    window: Doubles,
+) -> int:
+    """Mark slices whose sum departs from the course of their neighbours'.
+
+    The course is the median over seven slices of the sums' ratio to the reference's; a slice is
+    doubted if it departs from it by more than `tolerance` of an `ordinary` slice's sum.
+
+    Returns
+    -------
+    int
+        Slices marked.
+    """
+    count = 0
+    n = sums.size
+    for z in range(n):
+        size = 0
+        for i in range(max(z - 3, 0), min(z + 4, n)):
+            if reference[i] <= 0.0:
+                continue
+            ratio = sums[i] / reference[i]
+            k = size
+            while k > 0 and window[k - 1] > ratio:
+                window[k] = window[k - 1]
+                k -= 1
+            window[k] = ratio
+            size += 1
+        course = 0.5 * (window[(size - 1) // 2] + window[size // 2]) if size > 0 else 0.0
+        departure = abs(sums[z] - course * reference[z])
+        doubted[z] = departure > tolerance * course * ordinary
+        count += doubted[z]
+    return count

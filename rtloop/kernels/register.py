@@ -15,6 +15,7 @@ rotations, gain, three ramps) are linear combinations.
 from __future__ import annotations
 
 from math import asin, atan2, cos, sin, sqrt
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -23,9 +24,14 @@ from rtloop.kernels.resample import (
     BUFFERS,
     INTERPOLANT,
     OPTIONS,
+    Buffers,
+    Doubles,
+    Floats,
+    Interpolation,
+    Ints,
+    extent,
     filter_column,
     filter_lines,
-    reach,
     separate,
 )
 from rtloop.kernels.simd import (
@@ -56,8 +62,21 @@ _TINY = np.float32(1e-30)
 
 
 @njit(**OPTIONS)
-def _sum_column(column, doubt, features, at, low, high, x, y, gains, centre, weighted, sums,
-                slice_weights):
+def _sum_column(
+    column: Floats,
+    doubt: Floats,
+    features: Floats,
+    at: int,
+    low: int,
+    high: int,
+    x: int,
+    y: int,
+    gains: Doubles,
+    centre: Doubles,
+    weighted: int,
+    sums: Doubles,
+    slice_weights: Doubles,
+) -> None:
     """Add one column's moments to `sums` and its weights to `slice_weights`."""
     xs = add(lane_numbers(), splat(np.float32(x - centre[0])))
     yc = y - centre[1]
@@ -102,7 +121,7 @@ def _sum_column(column, doubt, features, at, low, high, x, y, gains, centre, wei
 
 
 @njit(**OPTIONS)
-def _add_moments(sums, k, plain, z_weighted, xs, yc):
+def _add_moments(sums: Doubles, k: int, plain: Any, z_weighted: Any, xs: Any, yc: float) -> None:
     one = np.float64(total(plain))
     sums[k] += one
     sums[k + 1] += np.float64(total(mul(plain, xs)))
@@ -111,18 +130,34 @@ def _add_moments(sums, k, plain, z_weighted, xs, yc):
 
 
 @njit(
-    f"i8(i8[::1], f8[::1], {INTERPOLANT}, i8[::1], i8[:, ::1], f4[::1], f8[::1], f8[::1], "
+    f"i8(i8, i8, f8[::1], {INTERPOLANT}, i8[::1], i8[:, ::1], f4[::1], f8[::1], f8[::1], "
     f"f4[::1], f4[::1], i8, {BUFFERS}, f8[::1], f8[::1])",
     **OPTIONS,
 )
 def accumulate(
-    shape, passes, interpolant, box, columns, features, gains, centre, doubt_profile, doubt,
-    doubted, buffers, sums, slice_weights,
-):
-    """Moments of the residual over all columns, after `fill_columns`.
+    nz: int,
+    n_blocks: int,
+    passes: Doubles,
+    interpolant: Interpolation,
+    box: Ints,
+    columns: Ints,
+    features: Floats,
+    gains: Doubles,
+    centre: Doubles,
+    doubt_profile: Floats,
+    doubt: Floats,
+    doubted: int,
+    buffers: Buffers,
+    sums: Doubles,
+    slice_weights: Doubles,
+) -> int:
+    """Sum the moments of the residual over all columns, after `fill_columns`.
 
     Parameters
     ----------
+    nz : volume's slices
+    n_blocks : blocks of sixteen x that the reference's grid has
+    passes, interpolant, box : as for `fill_columns`
     columns : (n, 5) x, y, z low, z high, place of the column's features
     features : per column and z: gradient x, y, z and value of the smoothed reference, 16 each
     gains : (4,) intensity model over (1, x, y, z)
@@ -140,24 +175,40 @@ def accumulate(
     """
     sums[:] = 0.0
     slice_weights[:] = 0.0
-    nz = shape[2]
-    z_low, z_high = reach(passes, 8, box, 0, interpolant[1])
-    weighted = 1 if doubted or z_low < 0 or z_high > nz else 0
+    # Half a voxel into the last sample that a filter reaches, its weight there is still nothing.
+    reach = interpolant[1] // 2 - 1.5
+    z_low, z_high = extent(passes, 8, box, 0)
+    weighted = 1 if doubted or z_low < reach or z_high > nz - 1.0 - reach else 0
     for c in range(columns.shape[0]):
         x, y, low, high = columns[c, 0], columns[c, 1], columns[c, 2], columns[c, 3]
-        filter_column(x, y, low, high, shape, passes, interpolant, buffers)
+        filter_column(x, y, (low, high), nz, n_blocks, passes, interpolant, buffers)
         if weighted:
-            start = passes[8] * x + passes[9] * y + passes[11]
-            filter_lines(doubt_profile, 0, nz, start, passes[8], passes[10] - 1.0, low, high,
-                         interpolant, buffers[1], doubt, 0, LANES, _ONE)
-        _sum_column(buffers[4], doubt, features, columns[c, 4], low, high, x, y, gains, centre,
-                    weighted, sums, slice_weights)
+            lines = (passes[8] * x + passes[9] * y + passes[11], passes[8], passes[10] - 1.0)
+            target = (doubt, 0, LANES)
+            filter_lines(
+                doubt_profile, 0, nz, lines, (low, high, 1), interpolant, buffers[1], target, _ONE
+            )
+        _sum_column(
+            buffers[4],
+            doubt,
+            features,
+            columns[c, 4],
+            low,
+            high,
+            x,
+            y,
+            gains,
+            centre,
+            weighted,
+            sums,
+            slice_weights,
+        )
     return weighted
 
 
 @njit("void(f8[::1], f8[::1], f8[:, ::1])", **OPTIONS)
-def rigid_matrix(parameters, centre, matrix):
-    """World map x -> Rx Ry Rz (x - centre) + centre + t from (t, angles), mm and rad."""
+def rigid_matrix(parameters: Doubles, centre: Doubles, matrix: Doubles) -> None:
+    """Write the world map x -> Rx Ry Rz (x - centre) + centre + t from (t, angles), mm and rad."""
     cx, sx = cos(parameters[3]), sin(parameters[3])
     cy, sy = cos(parameters[4]), sin(parameters[4])
     cz, sz = cos(parameters[5]), sin(parameters[5])
@@ -179,9 +230,19 @@ def rigid_matrix(parameters, centre, matrix):
     matrix[3, 3] = 1.0
 
 
-@njit("void(f8[::1], f8[::1], f8[:, ::1], f8[:, ::1], f8[:, :, ::1], f8[:, ::1], f8[::1])", **OPTIONS)
-def place(parameters, centre, to_voxel, to_world, work, matrix, passes):
-    """Voxel map (4, 4) of a motion and its passes, in one fixed order of sums."""
+@njit(
+    "void(f8[::1], f8[::1], f8[:, ::1], f8[:, ::1], f8[:, :, ::1], f8[:, ::1], f8[::1])", **OPTIONS
+)
+def place(
+    parameters: Doubles,
+    centre: Doubles,
+    to_voxel: Doubles,
+    to_world: Doubles,
+    work: Doubles,
+    matrix: Doubles,
+    passes: Doubles,
+) -> None:
+    """Write the voxel map (4, 4) of a motion and its passes, in one fixed order of sums."""
     world = work[0]
     rigid_matrix(parameters, centre, world)
     for i in range(4):
@@ -197,7 +258,7 @@ def place(parameters, centre, to_voxel, to_world, work, matrix, passes):
 
 
 @njit("i8(f8[:, ::1], f8[::1])", **OPTIONS)
-def _solve(normal, right):
+def _solve(normal: Doubles, right: Doubles) -> int:
     """Solve a symmetric positive definite system in place by Cholesky; 0 where it is not one."""
     n = right.size
     for i in range(n):
@@ -223,7 +284,7 @@ def _solve(normal, right):
 
 
 @njit("void(f8[::1], f8[::1], f8[::1], f8[:, :, ::1])", **OPTIONS)
-def _compose(parameters, step, centre, work):
+def _compose(parameters: Doubles, step: Doubles, centre: Doubles, work: Doubles) -> None:
     """parameters <- the map of parameters after the inverse of the map of step."""
     now, change, product = work[0], work[1], work[2]
     rigid_matrix(parameters, centre, now)
@@ -241,9 +302,23 @@ def _compose(parameters, step, centre, work):
     parameters[5] = atan2(-product[0, 1], product[0, 0])
 
 
-@njit("f8(f8[::1], f8[:, ::1], f8[:, :, ::1], f8[::1], f8[::1], f8[::1], f8[::1], f8[:, ::1], "
-      "f8[::1], f8[:, :, ::1])", **OPTIONS)
-def advance(sums, projection, normals, shares, centre, parameters, gains, normal, step, work):
+@njit(
+    "f8(f8[::1], f8[:, ::1], f8[:, :, ::1], f8[::1], f8[::1], f8[::1], f8[::1], f8[:, ::1], "
+    "f8[::1], f8[:, :, ::1])",
+    **OPTIONS,
+)
+def advance(
+    sums: Doubles,
+    projection: Doubles,
+    normals: Doubles,
+    shares: Doubles,
+    centre: Doubles,
+    parameters: Doubles,
+    gains: Doubles,
+    normal: Doubles,
+    step: Doubles,
+    work: Doubles,
+) -> float:
     """Take the step that the moments ask for.
 
     Parameters

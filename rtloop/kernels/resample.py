@@ -15,9 +15,11 @@ Lines are continued by reflection at their outer voxel edges.
 from __future__ import annotations
 
 from math import floor as floor_of
+from typing import Any
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from rtloop.kernels.simd import (
     LANES,
@@ -40,14 +42,17 @@ __all__ = [
     "SPARE",
     "VOLUME_MARGIN",
     "WIDTH",
+    "Buffers",
+    "Doubles",
+    "Floats",
+    "Interpolation",
+    "Ints",
+    "extent",
     "fill_columns",
     "filter_column",
     "filter_lines",
-    "reach",
     "reflected",
     "row_stride",
-    "sample_all",
-    "sample_some",
     "separate",
 ]
 
@@ -60,7 +65,8 @@ ROW_START = 16
 VOLUME_MARGIN = 128
 """Floats before and after the rows of a volume's buffer, so that no shift reads outside it."""
 
-SPARE = 4
+MAX_EVERY = 2
+SPARE = 4 * MAX_EVERY
 """Rows after the last one that the four-row filter loop may read."""
 
 EXTRA = 8
@@ -72,15 +78,23 @@ FAR = 40.0
 WIDTH = 16
 """Row length of the interpolants' tables; filters have at most this many taps."""
 
-OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy"}
+OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 INTERPOLANT = "Tuple((f4[::1], i8, i8, f8))"
 BUFFERS = "UniTuple(f4[::1], 5)"
+TARGET = "Tuple((f4[::1], i8, i8))"
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Interpolation = tuple[Floats, int, int, float]
+Buffers = tuple[Floats, ...]
+Target = tuple[Floats, int, int]
+"""Where rows go: array, place of row 0, floats from row to row."""
 _ZERO = np.float32(0.0)
 _HALF = np.float32(0.5)
 
 
 @njit("void(f8[:, ::1], f8[::1])", **OPTIONS)
-def separate(matrix, passes):
+def separate(matrix: Doubles, passes: Doubles) -> None:
     """Split a voxel map into its passes.
 
     `matrix` (4, 4) maps output to volume voxels. `passes` (12,) receives x' over
@@ -104,25 +118,24 @@ def separate(matrix, passes):
 
 
 @njit("i8(i8)", **OPTIONS)
-def row_stride(nx):
+def row_stride(nx: int) -> int:
     """Floats from row to row of a volume's buffer: reflection, nx voxels, reflection."""
     return (ROW_START + nx + 8 + LANES - 1) // LANES * LANES
 
 
 @njit("i8(i8, i8)", **OPTIONS)
-def reflected(i, n):
+def reflected(i: int, n: int) -> int:
     """Index of the sample that stands `i` rows into the reflection of n samples (0, 1, ...)."""
     while i >= 2 * n:
         i -= 2 * n
     return i if i < n else 2 * n - 1 - i
 
 
-@njit("UniTuple(i8, 2)(f8[::1], i8, i8[::1], i8, i8)", **OPTIONS)
-def reach(passes, row, box, z, n_taps):
-    """Samples of the volume that a pass reads for all of a box: first, last + 1.
+@njit("UniTuple(f8, 2)(f8[::1], i8, i8[::1], i8)", **OPTIONS)
+def extent(passes: Doubles, row: int, box: Ints, z: int) -> tuple[float, float]:
+    """Lowest and highest volume coordinate of a pass over a box.
 
     `row` is 4 for y (in the volume's slice `z`), 8 for z; `box` (6,) holds the output's ranges.
-    One sample more on both sides allows for rounding and for shifts held constant.
     """
     low = high = passes[row + 3]
     for i in range(3):
@@ -134,13 +147,14 @@ def reach(passes, row, box, z, n_taps):
         one, two = passes[row + i] * first, passes[row + i] * last
         low += min(one, two)
         high += max(one, two)
-    # Bounds far outside any volume keep the integers in range.
-    low, high = max(low, -1e6), min(high, 1e6)
-    return int(floor_of(low)) - n_taps // 2, int(floor_of(high)) + n_taps // 2 + 2
+    # Bounds far outside any volume keep integers in range.
+    return min(max(low, -1e6), 1e6), min(max(high, -1e6), 1e6)
 
 
 @njit(**OPTIONS)
-def _weigh_lanes(start, step, table, n_taps, degree, weights):
+def _weigh_lanes(
+    start: float, step: float, table: Floats, n_taps: int, degree: int, weights: Floats
+) -> tuple[int, int]:
     """Filter weights of sixteen lines shifted by start + lane * step voxels.
 
     Returns the shift's common integer part and the number of taps: lanes whose integer part is
@@ -148,7 +162,7 @@ def _weigh_lanes(start, step, table, n_taps, degree, weights):
     """
     last = start + (LANES - 1) * step
     low = floor_of(min(start, last))
-    extra = min(int(floor_of(max(start, last)) - low), EXTRA)
+    extra = min(floor_of(max(start, last)) - low, EXTRA)
     shift = fma(lane_numbers(), splat(np.float32(step)), splat(np.float32(start - low)))
     # Rounding may put a lane just outside [0, extra + 1): keep it in its neighbour's interval.
     whole = floor(shift)
@@ -167,34 +181,50 @@ def _weigh_lanes(start, step, table, n_taps, degree, weights):
             here = splat(_ZERO) if k == top else load(weights, k * LANES)
             below = splat(_ZERO) if k == 0 else load(weights, (k - 1) * LANES)
             store(weights, k * LANES, select_ge(whole, threshold, below, here))
-    return int(low), n_taps + extra
+    return low, n_taps + extra
 
 
 @njit(**OPTIONS)
-def _filter(source, at, weights, n_taps, out, out_at, out_step, low, high):
+def _filter(
+    source: Floats,
+    at: int,
+    weights: Floats,
+    n_taps: int,
+    target: Target,
+    rows: tuple[int, int, int],
+) -> None:
     """out[i] = sum_k weights[k] * source[i + k] for rows of sixteen lanes, four rows at once."""
-    for i in range(low, high, 4):
+    out, out_at, out_step = target
+    low, high, every = rows
+    next_row = every * LANES
+    for i in range(low, high, 4 * every):
         a = b = c = d = splat(_ZERO)
         p = at + i * LANES
         for k in range(n_taps):
             w = load(weights, k * LANES)
             q = p + k * LANES
             a = fma(w, load(source, q), a)
-            b = fma(w, load(source, q + LANES), b)
-            c = fma(w, load(source, q + 2 * LANES), c)
-            d = fma(w, load(source, q + 3 * LANES), d)
+            b = fma(w, load(source, q + next_row), b)
+            c = fma(w, load(source, q + 2 * next_row), c)
+            d = fma(w, load(source, q + 3 * next_row), d)
         o = out_at + i * out_step
         store(out, o, a)
-        if i + 1 < high:
-            store(out, o + out_step, b)
-        if i + 2 < high:
-            store(out, o + 2 * out_step, c)
-        if i + 3 < high:
-            store(out, o + 3 * out_step, d)
+        if i + every < high:
+            store(out, o + every * out_step, b)
+        if i + 2 * every < high:
+            store(out, o + 2 * every * out_step, c)
+        if i + 3 * every < high:
+            store(out, o + 3 * every * out_step, d)
+
+
+@njit(**OPTIONS)
+def _first_row(at_least: int, low: int, every: int) -> int:
+    """First of the rows low, low + every, ... that is not before `at_least`."""
+    return low + max(at_least - low + every - 1, 0) // every * every
 
 
 @njit("void(f4[::1], i8, i8)", **OPTIONS)
-def _reflect_lines(source, at, n):
+def _reflect_lines(source: Floats, at: int, n: int) -> None:
     """Continue sixteen lines of n samples, rows PAD..PAD+n at `at`, beyond both ends."""
     for r in range(PAD):
         near = reflected(r, n)
@@ -204,18 +234,31 @@ def _reflect_lines(source, at, n):
 
 
 @njit(
-    f"void(f4[::1], i8, i8, f8, f8, f8, i8, i8, {INTERPOLANT}, f4[::1], f4[::1], i8, i8, f4)",
+    f"void(f4[::1], i8, i8, UniTuple(f8, 3), UniTuple(i8, 3), {INTERPOLANT}, f4[::1], {TARGET}, "
+    "f4)",
     **OPTIONS,
 )
 def filter_lines(
-    source, at, n, start, step, stretch, low, high, interpolant, weights, out, out_at, out_step, far
-):
-    """Sixteen neighbouring lines of n samples, output rows low..high.
+    source: Floats,
+    at: int,
+    n: int,
+    course: tuple[float, float, float],
+    rows: tuple[int, int, int],
+    interpolant: Interpolation,
+    weights: Floats,
+    target: Target,
+    far: np.float32,
+) -> None:
+    """Filter sixteen neighbouring lines of n samples.
 
-    `source` at `at` holds rows -PAD..n+PAD. Output row i of lane l is taken at
-    i * (1 + stretch) + start + l * step. Rows whose taps reach farther become `far`.
+    `source` at `at` holds rows -PAD..n+PAD. With `course` (start, step, stretch), output row i of
+    lane l is taken at i * (1 + stretch) + start + l * step; `rows` are (first, end, every). Rows
+    whose taps reach farther than the padding become `far`.
     """
     table, n_taps, degree, drift = interpolant
+    start, step, stretch = course
+    low, high, every = rows
+    out, out_at, out_step = target
     # Segments of constant shift lie on the whole line, not on what is wanted of it: a voxel's
     # value must not depend on which others are asked for.
     segment = n
@@ -223,79 +266,102 @@ def filter_lines(
         segment = max(8, 8 * int(2.0 * drift / abs(stretch) / 8.0))
     for segment_low in range(low // segment * segment, high, segment):
         segment_high = min(segment_low + segment, n)
-        begin, end = max(segment_low, low), min(segment_high, high)
         shift = start + stretch * 0.5 * (segment_low + segment_high - 1)
         shift = min(max(shift, -1e6), 1e6)
         whole, taps = _weigh_lanes(shift, step, table, n_taps, degree, weights)
         first = PAD + whole - (n_taps // 2 - 1)
-        inner_low = min(max(begin, -first), end)
-        inner_high = max(min(end, n + 2 * PAD - first - taps + 1), inner_low)
-        for i in range(begin, inner_low):
+        # Rows in reach of the padding, those before and those after.
+        begin = _first_row(max(segment_low, low), low, every)
+        end = min(segment_high, high)
+        inner = min(_first_row(max(begin, -first), low, every), end)
+        outer = max(_first_row(min(end, n + 2 * PAD - first - taps + 1), low, every), inner)
+        for i in range(begin, inner, every):
             store(out, out_at + i * out_step, splat(far))
-        for i in range(inner_high, end):
+        for i in range(outer, end, every):
             store(out, out_at + i * out_step, splat(far))
-        _filter(
-            source, at + first * LANES, weights, taps, out, out_at, out_step, inner_low, inner_high
-        )
+        _filter(source, at + first * LANES, weights, taps, target, (inner, min(outer, end), every))
 
 
 @njit(**OPTIONS)
-def _weigh_row(shift, table, degree, taps):
-    """Filter weights of one row shifted by `shift` voxels; returns the shift's integer part."""
+def _weigh_block(shift: float, table: Floats, degree: int, taps: Floats, at: int) -> int:
+    """Filter weights of sixteen samples of a row, shifted alike; returns the integer part."""
     shift = min(max(shift, -FAR), FAR)
     low = floor_of(shift)
     u = splat(np.float32(shift - low - 0.5))
     w = load(table, degree * WIDTH)
     for m in range(degree - 1, -1, -1):
         w = fma(w, u, load(table, m * WIDTH))
-    store(taps, 0, w)
-    return int(low)
+    store(taps, at, w)
+    return low
 
 
 @njit(
-    f"void(f4[::1], i8, i8, f8, f8, i8, i8, {INTERPOLANT}, f4[::1], f4[::1], i8, i8)", **OPTIONS
+    f"void(f4[::1], i8, i8[::1], f8[::1], UniTuple(i8, 4), {INTERPOLANT}, f4[::1], f4[::1])",
+    **OPTIONS,
 )
-def _filter_row(
-    volume, at, n, start, stretch, low, high, interpolant, taps, out, out_at, out_step
-):
-    """One row of the volume, output blocks low..high, taken at x * (1 + stretch) + start."""
-    table, n_taps, degree, drift = interpolant
-    constant = abs(stretch) * n <= 2.0 * drift
-    whole = _weigh_row(start + stretch * 0.5 * (n - 1), table, degree, taps)
-    left = at - (n_taps // 2 - 1)
-    block = low
-    while constant and block + 4 <= high:
-        a = b = c = d = splat(_ZERO)
-        p = left + whole + block * LANES
-        for k in range(n_taps):
-            w = splat(taps[k])
-            a = fma(w, load(volume, p + k), a)
-            b = fma(w, load(volume, p + k + LANES), b)
-            c = fma(w, load(volume, p + k + 2 * LANES), c)
-            d = fma(w, load(volume, p + k + 3 * LANES), d)
-        o = out_at + block * out_step
-        store(out, o, a)
-        store(out, o + out_step, b)
-        store(out, o + 2 * out_step, c)
-        store(out, o + 3 * out_step, d)
-        block += 4
-    while block < high:
-        if not constant:
-            middle = block * LANES + 0.5 * (LANES - 1)
-            whole = _weigh_row(start + stretch * middle, table, degree, taps)
-        a = splat(_ZERO)
-        p = left + whole + block * LANES
-        for k in range(n_taps):
-            a = fma(splat(taps[k]), load(volume, p + k), a)
-        store(out, out_at + block * out_step, a)
-        block += 1
+def _fill_plane(
+    volume: Floats,
+    z: int,
+    shape: Ints,
+    passes: Doubles,
+    ranges: tuple[int, int, int, int],
+    interpolant: Interpolation,
+    taps: Floats,
+    plane: Floats,
+) -> None:
+    """Run the pass along x in slice z: `ranges` are the first and last + 1 block and row.
+
+    Four blocks of sixteen are filtered at once. The last four may overlap those before, or the
+    rows' ends: the same numbers are then written twice, or nobody reads them.
+    """
+    table, n_taps, degree, _ = interpolant
+    low, high, y_low, y_high = ranges
+    nx, ny = shape[0], shape[1]
+    stride = row_stride(nx)
+    plane_rows = (ny + 2 * PAD + SPARE) * LANES
+    for y in range(y_low, y_high):
+        row = VOLUME_MARGIN + (z * ny + y) * stride + ROW_START - (n_taps // 2 - 1)
+        start = passes[1] * y + passes[2] * z + passes[3]
+        block = low
+        while block < high:
+            block = max(min(block, high - 4), 0)
+            x = block * LANES
+            shift = start + (passes[0] - 1.0) * (x + 0.5 * (LANES - 1))
+            change = (passes[0] - 1.0) * LANES
+            p = row + x + _weigh_block(shift, table, degree, taps, 0)
+            q = row + x + LANES + _weigh_block(shift + change, table, degree, taps, WIDTH)
+            x += 2 * LANES
+            shift += 2 * change
+            r = row + x + _weigh_block(shift, table, degree, taps, 2 * WIDTH)
+            s = row + x + LANES + _weigh_block(shift + change, table, degree, taps, 3 * WIDTH)
+            a = b = c = d = splat(_ZERO)
+            for k in range(n_taps):
+                a = fma(splat(taps[k]), load(volume, p + k), a)
+                b = fma(splat(taps[k + WIDTH]), load(volume, q + k), b)
+                c = fma(splat(taps[k + 2 * WIDTH]), load(volume, r + k), c)
+                d = fma(splat(taps[k + 3 * WIDTH]), load(volume, s + k), d)
+            o = block * plane_rows + (PAD + y) * LANES
+            store(plane, o, a)
+            store(plane, o + plane_rows, b)
+            store(plane, o + 2 * plane_rows, c)
+            store(plane, o + 3 * plane_rows, d)
+            block += 4
 
 
 @njit(
-    f"void(f4[::1], i8[::1], f8[::1], {INTERPOLANT}, i8[::1], i8[:, ::1], {BUFFERS})", **OPTIONS
+    f"void(f4[::1], i8[::1], f8[::1], {INTERPOLANT}, i8[::1], i8[:, ::1], i8, {BUFFERS})", **OPTIONS
 )
-def fill_columns(volume, shape, passes, interpolant, box, spans, buffers):
-    """Passes along x and y: the volume's own slices on the output's x and y.
+def fill_columns(
+    volume: Floats,
+    shape: Ints,
+    passes: Doubles,
+    interpolant: Interpolation,
+    box: Ints,
+    spans: Ints,
+    every: int,
+    buffers: Buffers,
+) -> None:
+    """Run the passes along x and y: the volume's own slices on the output's x and y.
 
     Parameters
     ----------
@@ -305,118 +371,55 @@ def fill_columns(volume, shape, passes, interpolant, box, spans, buffers):
     interpolant : table, number of taps, degree, drift
     box : (6,) output's x, y, z ranges (low, high, exclusive) that will be asked for
     spans : (n_blocks, 2) output's y range wanted per block of sixteen x
+    every : of these y, every how manieth is wanted (1 or 2)
     buffers : taps, weights, plane, columns, column; the columns are filled:
         (y, block, PAD + z' + PAD, lane)
     """
     taps, weights, plane, columns, _ = buffers
-    nx, ny, nz = shape
-    stride = row_stride(nx)
-    n_taps = interpolant[1]
+    _, ny, nz = shape
     n_blocks = spans.shape[0]
-    block_low, block_high = box[0] // LANES, (box[1] - 1) // LANES + 1
-    z_low, z_high = reach(passes, 8, box, 0, n_taps)
+    blocks = (box[0] // LANES, (box[1] - 1) // LANES + 1)
+    # One sample more on both sides allows for rounding and for shifts held constant.
+    reach = interpolant[1] // 2 + 1
+    low, high = extent(passes, 8, box, 0)
+    z_low, z_high = max(floor_of(low) - reach, 0), min(floor_of(high) + reach + 1, nz)
     plane_rows = (ny + 2 * PAD + SPARE) * LANES
     column_rows = (nz + 2 * PAD + SPARE) * LANES
-    for z in range(max(z_low, 0), min(z_high, nz)):
-        y_low, y_high = reach(passes, 4, box, z, n_taps)
+    for z in range(z_low, z_high):
+        low, high = extent(passes, 4, box, z)
+        y_low, y_high = max(floor_of(low) - reach, 0), min(floor_of(high) + reach + 1, ny)
         # Rows near an edge are also read through their reflection.
         y_low = 0 if y_low < PAD else y_low
         y_high = ny if y_high > ny - PAD else y_high
-        for y in range(y_low, y_high):
-            at = VOLUME_MARGIN + (z * ny + y) * stride + ROW_START
-            start = passes[1] * y + passes[2] * z + passes[3]
-            _filter_row(volume, at, nx, start, passes[0] - 1.0, block_low, block_high,
-                        interpolant, taps, plane, (PAD + y) * LANES, plane_rows)
-        for block in range(block_low, block_high):
+        ranges = (blocks[0], blocks[1], y_low, y_high)
+        _fill_plane(volume, z, shape, passes, ranges, interpolant, taps, plane)
+        for block in range(blocks[0], blocks[1]):
+            at = block * plane_rows
             start = passes[4] * (block * LANES) + passes[6] * z + passes[7]
-            _reflect_lines(plane, block * plane_rows, ny)
-            filter_lines(plane, block * plane_rows, ny, start, passes[4], passes[5] - 1.0,
-                         spans[block, 0], spans[block, 1], interpolant, weights, columns,
-                         block * column_rows + (PAD + z) * LANES, n_blocks * column_rows, _ZERO)
+            lines = (start, passes[4], passes[5] - 1.0)
+            rows = (spans[block, 0], spans[block, 1], every)
+            target = (columns, block * column_rows + (PAD + z) * LANES, n_blocks * column_rows)
+            _reflect_lines(plane, at, ny)
+            filter_lines(plane, at, ny, lines, rows, interpolant, weights, target, _ZERO)
 
 
-@njit(f"void(i8, i8, i8, i8, i8[::1], f8[::1], {INTERPOLANT}, {BUFFERS})", **OPTIONS)
-def filter_column(x, y, low, high, shape, passes, interpolant, buffers):
-    """Pass along z of the sixteen columns at x, y: the column buffer's rows low..high."""
+@njit(f"void(i8, i8, UniTuple(i8, 2), i8, i8, f8[::1], {INTERPOLANT}, {BUFFERS})", **OPTIONS)
+def filter_column(
+    x: int,
+    y: int,
+    span: tuple[int, int],
+    nz: int,
+    n_blocks: int,
+    passes: Doubles,
+    interpolant: Interpolation,
+    buffers: Buffers,
+) -> None:
+    """Run the pass along z of the sixteen columns at x, y into the column buffer's rows."""
     columns = buffers[3]
-    nz = shape[2]
-    n_blocks = (shape[0] + LANES - 1) // LANES
     at = (y * n_blocks + x // LANES) * (nz + 2 * PAD + SPARE) * LANES
-    start = passes[8] * x + passes[9] * y + passes[11]
+    lines = (passes[8] * x + passes[9] * y + passes[11], passes[8], passes[10] - 1.0)
+    target = (buffers[4], 0, LANES)
     _reflect_lines(columns, at, nz)
-    filter_lines(columns, at, nz, start, passes[8], passes[10] - 1.0, low, high, interpolant,
-                 buffers[1], buffers[4], 0, LANES, _ZERO)
-
-
-@njit(**OPTIONS)
-def _is_inside(matrix, x, y, z, shape):
-    """Whether an output voxel lies within the volume's outer voxel edges."""
-    for i in range(3):
-        p = matrix[i, 0] * x + matrix[i, 1] * y + matrix[i, 2] * z + matrix[i, 3]
-        if not (-0.5 <= p <= shape[i] - 0.5):
-            return False
-    return True
-
-
-@njit("void(f8[:, ::1], i8, i8, i8, i8, i8[::1], f4[::1])", **OPTIONS)
-def _blank_outside(matrix, x, y, low, high, shape, column):
-    """NaN where the column's voxels lie outside the volume."""
-    all_inside = True
-    for corner in range(4):
-        edge_x = x + (corner & 1) * (LANES - 1)
-        edge_z = low if corner < 2 else high - 1
-        all_inside = all_inside and _is_inside(matrix, edge_x, y, edge_z, shape)
-    if all_inside:
-        return
-    nothing = splat(np.float32(np.nan))
-    for z in range(low, high):
-        value = load(column, z * LANES)
-        for i in range(3):
-            first = matrix[i, 0] * x + matrix[i, 1] * y + matrix[i, 2] * z + matrix[i, 3]
-            p = fma(lane_numbers(), splat(np.float32(matrix[i, 0])), splat(np.float32(first)))
-            value = select_ge(p, splat(-_HALF), value, nothing)
-            value = select_ge(splat(np.float32(shape[i]) - _HALF), p, value, nothing)
-        store(column, z * LANES, value)
-
-
-@njit(
-    f"void(i8[::1], f8[:, ::1], f8[::1], {INTERPOLANT}, i8[:, ::1], {BUFFERS}, f4[::1])", **OPTIONS
-)
-def sample_all(shape, matrix, passes, interpolant, rows, buffers, out):
-    """The whole grid, (z * y * x,), after `fill_columns`; NaN outside the volume.
-
-    `rows` (n, 4+): first x, y, z range of every column.
-    """
-    nx, ny, nz = shape
-    column = buffers[4]
-    for c in range(rows.shape[0]):
-        x, y = rows[c, 0], rows[c, 1]
-        filter_column(x, y, 0, nz, shape, passes, interpolant, buffers)
-        _blank_outside(matrix, x, y, 0, nz, shape, column)
-        if x + LANES <= nx:
-            for z in range(nz):
-                store(out, (z * ny + y) * nx + x, load(column, z * LANES))
-        else:
-            for z in range(nz):
-                for lane in range(nx - x):
-                    out[(z * ny + y) * nx + x + lane] = column[z * LANES + lane]
-
-
-@njit(
-    f"void(i8[::1], f8[:, ::1], f8[::1], {INTERPOLANT}, i8[:, ::1], {BUFFERS}, i8[:, ::1], "
-    "f4[::1])",
-    **OPTIONS,
-)
-def sample_some(shape, matrix, passes, interpolant, rows, buffers, wanted, out):
-    """Listed voxels only, after `fill_columns`; NaN outside the volume.
-
-    `rows` (n, 6): first x, y, z range, first entry, entries' end of every column. `wanted`
-    (n, 2): an entry's place in its column (z * 16 + lane) and in `out`.
-    """
-    column = buffers[4]
-    for c in range(rows.shape[0]):
-        x, y, low, high = rows[c, 0], rows[c, 1], rows[c, 2], rows[c, 3]
-        filter_column(x, y, low, high, shape, passes, interpolant, buffers)
-        _blank_outside(matrix, x, y, low, high, shape, column)
-        for e in range(rows[c, 4], rows[c, 5]):
-            out[wanted[e, 1]] = column[wanted[e, 0]]
+    filter_lines(
+        columns, at, nz, lines, (span[0], span[1], 1), interpolant, buffers[1], target, _ZERO
+    )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir
+from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
@@ -36,24 +36,28 @@ LANES = 16
 _FLOAT = ir.FloatType()
 _VECTOR = ir.VectorType(_FLOAT, LANES)
 _INT32 = ir.IntType(32)
+_instruction: Any = intrinsic
+"""To a type checker the functions below are opaque: their first argument is Numba's own."""
+
+_declare: Any = cgutils.get_or_insert_function
 
 
-class _Lanes(types.Type):  # type: ignore[misc]
+class _Lanes(types.Type):
     """Numba's type of sixteen float32 lanes."""
 
     def __init__(self) -> None:
         super().__init__(name=f"Lanes{LANES}xf4")
 
 
-lanes_type = _Lanes()
+lanes_type: Any = _Lanes()
 
 
 @register_model(_Lanes)
-class _LanesModel(models.PrimitiveModel):  # type: ignore[misc]
+class _LanesModel(models.PrimitiveModel):
     """A value of this type is one LLVM vector."""
 
     def __init__(self, dmm: Any, fe_type: Any) -> None:
-        super().__init__(dmm, fe_type, _VECTOR)
+        super().__init__(dmm, fe_type, _VECTOR)  # type: ignore[no-untyped-call]
 
 
 def _address(context: Any, builder: Any, array_type: Any, array: Any, offset: Any) -> Any:
@@ -61,12 +65,10 @@ def _address(context: Any, builder: Any, array_type: Any, array: Any, offset: An
     data = context.make_array(array_type)(context, builder, array).data
     element = context.get_data_type(array_type.dtype)
     vector = ir.VectorType(element, LANES)
-    return builder.bitcast(
-        builder.gep(data, [offset], source_etype=element), vector.as_pointer()
-    )
+    return builder.bitcast(builder.gep(data, [offset], source_etype=element), vector.as_pointer())
 
 
-@intrinsic
+@_instruction
 def load(_typing: Any, array: Any, offset: Any) -> Any:
     """Sixteen elements of a flat int16, uint16 or float32 array from `offset` on, as floats."""
 
@@ -84,7 +86,7 @@ def load(_typing: Any, array: Any, offset: Any) -> Any:
     return lanes_type(array, types.intp), codegen
 
 
-@intrinsic
+@_instruction
 def store(_typing: Any, array: Any, offset: Any, value: Any) -> Any:
     """Write sixteen lanes into a flat float32 array from `offset` on."""
 
@@ -96,7 +98,7 @@ def store(_typing: Any, array: Any, offset: Any, value: Any) -> Any:
     return types.void(array, types.intp, value), codegen
 
 
-@intrinsic
+@_instruction
 def splat(_typing: Any, value: Any) -> Any:
     """The same number in every lane."""
 
@@ -108,7 +110,7 @@ def splat(_typing: Any, value: Any) -> Any:
     return lanes_type(types.float32), codegen
 
 
-@intrinsic
+@_instruction
 def lane_numbers(_typing: Any) -> Any:
     """0, 1, ..., 15."""
 
@@ -118,20 +120,20 @@ def lane_numbers(_typing: Any) -> Any:
     return lanes_type(), codegen
 
 
-@intrinsic
+@_instruction
 def fma(_typing: Any, a: Any, b: Any, c: Any) -> Any:
     """a * b + c, rounded once where the processor can."""
 
     def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         kind = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.fmuladd.v16f32")
+        function = _declare(builder.module, kind, "llvm.fmuladd.v16f32")
         return builder.call(function, args)
 
     return lanes_type(a, b, c), codegen
 
 
 def _binary(instruction: str) -> Any:
-    @intrinsic
+    @_instruction
     def operation(_typing: Any, a: Any, b: Any) -> Any:
         def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
             return getattr(builder, instruction)(*args)
@@ -146,19 +148,19 @@ sub = _binary("fsub")
 mul = _binary("fmul")
 
 
-@intrinsic
+@_instruction
 def floor(_typing: Any, a: Any) -> Any:
     """Largest integer not above each lane."""
 
     def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         kind = ir.FunctionType(_VECTOR, [_VECTOR])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.floor.v16f32")
+        function = _declare(builder.module, kind, "llvm.floor.v16f32")
         return builder.call(function, args)
 
     return lanes_type(a), codegen
 
 
-@intrinsic
+@_instruction
 def select_ge(_typing: Any, a: Any, b: Any, x: Any, y: Any) -> Any:
     """x in the lanes where a >= b, y in the others."""
 
@@ -168,7 +170,7 @@ def select_ge(_typing: Any, a: Any, b: Any, x: Any, y: Any) -> Any:
     return lanes_type(a, b, x, y), codegen
 
 
-@intrinsic
+@_instruction
 def total(_typing: Any, a: Any) -> Any:
     """Sum of the lanes: halves are added, then halves of the halves."""
 

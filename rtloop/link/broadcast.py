@@ -8,7 +8,7 @@ the engine is away. Nothing here is acknowledged: see `Reporter` for what can be
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import zmq
@@ -242,8 +242,6 @@ class Reporter:
         This program's key pair or its file; None only on this machine.
     server_key : bytes, str, Path or None
         The engine's public key; None if `keys` names it, or both sides use the same key file.
-    clock : callable, () -> float
-        Monotonic seconds.
     context : zmq.Context or None
         Only for inproc endpoints.
     """
@@ -254,10 +252,8 @@ class Reporter:
         keys: Keys | Path | str | None = None,
         *,
         server_key: bytes | str | Path | None = None,
-        clock: Callable[[], float] = time.monotonic,
         context: zmq.Context[zmq.Socket[bytes]] | None = None,
     ) -> None:
-        self._clock = clock
         options: Options = {zmq.SNDHWM: REPORT_QUEUE}
         self._link = Connected(zmq.PUSH, endpoint, keys, server_key, options, context)
 
@@ -274,7 +270,7 @@ class Reporter:
         WireError
             If a field is outside its bounds.
         """
-        self._link.attend(self._clock())
+        self._link.attend(time.monotonic())
         try:
             self._link.socket.send(pack(report), zmq.NOBLOCK)
         except zmq.Again:

@@ -44,10 +44,12 @@ RETRY_S = 1.0
 
 _TCP = re.compile(r"tcp://(\[[0-9A-Fa-f:.%\w]+\]|[^\[\]:/;]+):(\d{1,5}|\*)")
 _LOCAL = re.compile(r"(ipc|inproc)://.+")
+_DISAGREED = "no agreement on keys: one side uses none, or this is not that engine's key"
 _FAILED: dict[int, str] = {
     zmq.EVENT_HANDSHAKE_FAILED_AUTH: "the other side does not know our key",
-    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "one side uses keys and the other does not",
-    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: "no agreement on keys (is it this engine's key?)",
+    # Which of these two it is depends on who hangs up first.
+    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: _DISAGREED,
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: _DISAGREED,
 }
 _ADVICE = {
     errno.EADDRINUSE: "the port is in use; stop what uses it or choose another",
@@ -99,8 +101,8 @@ def wait(
     """Wait until something arrives; True if it did at one of `wake` (endpoints or descriptors)."""
     others = [one if isinstance(one, int) else one.socket for one in wake]
     watched = [(one, zmq.POLLIN) for one in (*sockets, *others)]
-    timeout_ms = None if timeout_s == math.inf else math.ceil(max(0.0, timeout_s) * 1e3)
-    ready = {one for one, _ in zmq.zmq_poll(watched, -1 if timeout_ms is None else timeout_ms)}
+    timeout_ms = -1 if timeout_s == math.inf else math.ceil(max(0.0, timeout_s) * 1e3)
+    ready = {one for one, _ in zmq.zmq_poll(watched, timeout_ms)}
     return any(one in ready for one in others)
 
 
@@ -117,8 +119,8 @@ class Bound:
         This side's pair or its file; None only on this machine.
     allow : iterable of bytes, str or Path, or None
         Clients' public keys. The own one is always among them: children share the engine's file.
-    options : mapping of int to int
-        Further socket options.
+    options : mapping of int to int or bytes
+        Further socket options, set before binding.
     context : zmq.Context or None
         None for an own one; inproc needs the one that its other end uses.
     """
@@ -264,6 +266,7 @@ class Connected:
         if self._monitor is not None:
             self.socket.disable_monitor()
             self._monitor.close(linger=0)
+            self._monitor = None
         self.socket.close(linger=math.ceil(linger_s * 1e3))
         if self._owner:
             self._context.term()

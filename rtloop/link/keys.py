@@ -56,8 +56,8 @@ def create_keys(
 
     Returns
     -------
-    secret, public : Path
-        The two files.
+    tuple of (Path, Path)
+        The secret file and the public one.
 
     Raises
     ------

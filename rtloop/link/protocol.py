@@ -22,6 +22,7 @@ __all__ = [
     "PeerBack",
     "PeerLost",
     "SourceRefused",
+    "peer_name",
 ]
 
 CREDIT = 8
@@ -41,6 +42,11 @@ ASK_S = 0.25
 
 MAX_DAMAGED = 3
 """An item that arrived damaged this often is replaced by a note that it was refused."""
+
+
+def peer_name(source: str, epoch: str) -> str:
+    """What a source's connection is called: another process of the same name has another one."""
+    return f"{source}/{epoch}"
 
 
 @dataclass(frozen=True, slots=True)

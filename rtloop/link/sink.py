@@ -21,6 +21,7 @@ from rtloop.link.protocol import (
     PeerBack,
     PeerLost,
     SourceRefused,
+    peer_name,
 )
 from rtloop.wire import (
     Ack,
@@ -66,6 +67,11 @@ class _Session:
     asked_s: float = -math.inf
     missing: str | None = None
     lost: bool = False
+
+    @property
+    def peer(self) -> str:
+        """What its connection is called."""
+        return peer_name(self.source, self.epoch)
 
     @property
     def settled(self) -> bool:
@@ -118,12 +124,12 @@ class SinkState:
         """Whether there is a source, heard within `LOST_S`."""
         return self._session is not None and not self._session.lost
 
-    def receive(self, source: str, message: Message, now: float) -> None:
-        """Take in what `source` (the name its connection was opened under) says."""
+    def receive(self, peer: str, message: Message, now: float) -> None:
+        """Take in what comes over the connection called `peer` (see `peer_name`)."""
         if isinstance(message, Hello):
-            self._greet(source, message, now)
+            self._greet(peer, message, now)
         elif isinstance(message, VolumeItem | NoteItem | Heartbeat):
-            session = self._hear(source, message.epoch, now)
+            session = self._hear(peer, message.epoch, now)
             if session is None:
                 return
             if isinstance(message, Heartbeat):
@@ -133,23 +139,23 @@ class SinkState:
                 self._place(session, message.seq, message)
         else:
             reason = f"message {type(message).__name__}: not for an engine; ignored"
-            self._complain(source, reason, now)
+            self._complain(peer, reason, now)
 
-    def damaged(self, source: str, error: WireError, now: float) -> None:
+    def damaged(self, peer: str, error: WireError, now: float) -> None:
         """Take note of a message that could not be read.
 
         If its place in the stream is known it holds that place, so that it blocks nothing. If not,
         it is asked for again.
         """
         if isinstance(error, MalformedItem):
-            session = self._hear(source, error.epoch, now)
+            session = self._hear(peer, error.epoch, now)
             if session is not None:
-                malformed = Malformed(str(error), source, error.epoch, error.seq)
+                malformed = Malformed(str(error), session.source, error.epoch, error.seq)
                 self._place(session, error.seq, malformed)
                 return
-        elif self._session is not None and self._session.source == source:
+        elif self._session is not None and self._session.peer == peer:
             self._session.missing = str(error)
-        self._complain(source, str(error), now)
+        self._complain(peer, str(error), now)
 
     def next_event(self) -> Event | None:
         """The oldest event not yet handed out."""
@@ -174,7 +180,7 @@ class SinkState:
         if seq > session.acknowledged:
             session.acknowledged = seq
             if self._waiting is None:
-                self._outbox.append((session.source, Ack(epoch, seq)))
+                self._outbox.append((session.peer, Ack(epoch, seq)))
 
     def tick(self, now: float) -> list[tuple[str, Message]]:
         """What to send now, and to whom. Also notices that the source has fallen silent."""
@@ -185,7 +191,7 @@ class SinkState:
         if session is not None and self._waiting is None and not session.lost:
             self._watch(session, now)
         outbox, self._outbox = self._outbox, []
-        if session is not None and any(source == session.source for source, _ in outbox):
+        if session is not None and any(peer == session.peer for peer, _ in outbox):
             session.spoke_s = now
         return outbox
 
@@ -197,23 +203,20 @@ class SinkState:
         due_s = min(session.spoke_s + HEARTBEAT_S, session.heard_s + LOST_S)
         return min(due_s, session.asked_s + ASK_S) if self._may_ask(session) else due_s
 
-    def _greet(self, source: str, hello: Hello, now: float) -> None:
+    def _greet(self, peer: str, hello: Hello, now: float) -> None:
         session = self._session
-        if hello.source != source:
-            reason = "message hello: expected its connection's own name; ignored"
-            self._complain(source, reason, now)
+        if peer != peer_name(hello.source, hello.epoch):
+            self._complain(peer, "message hello: not its connection's name; ignored", now)
         elif session is None:
             self._open(hello, now)
         elif self._is_former(hello):
-            self._refuse(hello, f"{source} was started anew; end this older process")
-        elif (session.source, session.epoch) == (source, hello.epoch):
+            self._refuse(hello, f"{hello.source} was started anew; end this older process")
+        elif session.peer == peer:
             self._waiting = None
-            self._hear(source, hello.epoch, now)
+            self._hear(peer, hello.epoch, now)
             self._welcome(session)
-        elif session.source != source and not session.lost:
-            reason = (
-                f"the engine listens to {session.source} already; end it or wait until it is lost"
-            )
+        elif session.source != hello.source and not session.lost:
+            reason = f"the engine listens to {session.source}; end it or wait until it is lost"
             self._refuse(hello, reason)
         else:
             self._waiting = hello
@@ -230,7 +233,7 @@ class SinkState:
         return replaced or hello.epoch in self._former
 
     def _refuse(self, hello: Hello, reason: str) -> None:
-        self._outbox.append((hello.source, Refused(hello.epoch, reason)))
+        self._outbox.append((peer_name(hello.source, hello.epoch), Refused(hello.epoch, reason)))
         if (hello.source, hello.epoch) not in self._strangers:
             self._strangers.append((hello.source, hello.epoch))
             self._events.append(SourceRefused(hello.source, reason))
@@ -250,20 +253,18 @@ class SinkState:
         welcome = Welcome(
             session.epoch, session.acknowledged, self._credit, self._committed(), session.received
         )
-        self._outbox.append((session.source, welcome))
+        self._outbox.append((session.peer, welcome))
 
-    def _hear(self, source: str, epoch: str, now: float) -> _Session | None:
+    def _hear(self, peer: str, epoch: str, now: float) -> _Session | None:
         """The session that this message belongs to; None, and an answer, if it has none."""
         session = self._session
-        if session is None or (session.source, session.epoch) != (source, epoch):
-            known = session is not None and session.source == source
-            current = session.epoch if session is not None and known else ""
-            self._outbox.append((source, Heartbeat(current)))
+        if session is None or (session.peer, session.epoch) != (peer, epoch):
+            self._outbox.append((peer, Heartbeat("")))
             return None
         session.heard_s = now
         if session.lost:
             session.lost = False
-            self._events.append(PeerBack(source, epoch))
+            self._events.append(PeerBack(session.source, epoch))
         return session
 
     def _place(self, session: _Session, seq: int, event: Item | Malformed) -> None:
@@ -272,7 +273,7 @@ class SinkState:
             # The source may have missed the acknowledgement.
             if seq <= session.acknowledged:
                 ack = Ack(session.epoch, session.acknowledged)
-                self._outbox.append((session.source, ack))
+                self._outbox.append((session.peer, ack))
         elif seq > session.received + 1 or seq > session.acknowledged + self._credit:
             session.missing = session.missing or ""
         else:
@@ -288,26 +289,26 @@ class SinkState:
             return
         if self._may_ask(session) and now - session.asked_s >= ASK_S:
             resend = Resend(session.epoch, session.received + 1, session.missing or "")
-            self._outbox.append((session.source, resend))
+            self._outbox.append((session.peer, resend))
             session.asked_s = now
             session.missing = ""
         if not self._outbox and now - session.spoke_s >= HEARTBEAT_S:
-            self._outbox.append((session.source, Heartbeat(session.epoch, session.acknowledged)))
+            self._outbox.append((session.peer, Heartbeat(session.epoch, session.acknowledged)))
 
     def _may_ask(self, session: _Session) -> bool:
         within_credit = session.received < session.acknowledged + self._credit
         return session.missing is not None and within_credit
 
-    def _complain(self, source: str, reason: str, now: float) -> None:
-        """Tell the owner; a source that repeats itself is told of once a minute."""
+    def _complain(self, peer: str, reason: str, now: float) -> None:
+        """Tell the owner; a peer that repeats itself is told of once a minute."""
         told = self._told
-        if now - told.get((source, reason), -math.inf) < COMPLAINT_S:
+        if now - told.get((peer, reason), -math.inf) < COMPLAINT_S:
             return
-        told.pop((source, reason), None)
+        told.pop((peer, reason), None)
         if len(told) >= MAX_REMEMBERED:
             del told[next(iter(told))]
-        told[source, reason] = now
-        self._events.append(Malformed(reason, source))
+        told[peer, reason] = now
+        self._events.append(Malformed(reason, peer.rpartition("/")[0] or peer))
 
 
 def _is_numbered(event: Event) -> bool:

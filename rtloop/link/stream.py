@@ -17,7 +17,7 @@ import zmq
 from rtloop.errors import WireError
 from rtloop.link.endpoint import Allowed, Bound, Connected, Options, Wakeable, has_input, wait
 from rtloop.link.keys import Keys
-from rtloop.link.protocol import CREDIT, PeerBack, PeerLost
+from rtloop.link.protocol import CREDIT, PeerBack, PeerLost, peer_name
 from rtloop.link.sink import Event, SinkState
 from rtloop.link.source import SourceState
 from rtloop.volume import Volume
@@ -153,18 +153,18 @@ class StreamSink:
     def _take_in(self) -> None:
         """Take in what has arrived before silence is judged: a busy owner is no lost peer."""
         for name, *frames in _arrived(self.socket):
-            source, now = bytes(name).decode("utf-8", "replace"), self._clock()
+            peer, now = bytes(name).decode("utf-8", "replace"), self._clock()
             try:
                 message = decode(frames)
             except WireError as error:
-                self._state.damaged(source, error, now)
+                self._state.damaged(peer, error, now)
             else:
-                self._state.receive(source, message, now)
+                self._state.receive(peer, message, now)
 
     def _send_out(self) -> None:
-        for source, message in self._state.tick(self._clock()):
+        for peer, message in self._state.tick(self._clock()):
             try:
-                self.socket.send_multipart([source.encode(), *encode(message)], zmq.NOBLOCK)
+                self.socket.send_multipart([peer.encode(), *encode(message)], zmq.NOBLOCK)
             except zmq.ZMQError as error:
                 # The peer is gone, or does not listen; it will ask again.
                 if error.errno not in (zmq.EHOSTUNREACH, zmq.EAGAIN):
@@ -213,7 +213,7 @@ class StreamSource:
         self._state = SourceState(source, epoch or secrets.token_hex(8))
         self._frames: dict[int, tuple[Item, list[bytes | memoryview]]] = {}
         options: Options = {
-            zmq.ROUTING_ID: source.encode(),
+            zmq.ROUTING_ID: peer_name(source, self._state.epoch).encode(),
             # Nothing is queued for a connection that is not there: a new one begins with a hello.
             zmq.IMMEDIATE: 1,
             zmq.MAXMSGSIZE: MAX_HEADER_BYTES,

@@ -62,7 +62,7 @@ def fresh_sink(credit: int = CREDIT) -> SinkState:
 
 def greeted_sink(source: str = "gateway", epoch: str = "e") -> SinkState:
     sink = fresh_sink()
-    sink.receive(source, Hello(source, epoch), 0.0)
+    sink.receive(f"{source}/{epoch}", Hello(source, epoch), 0.0)
     sink.tick(0.0)
     return sink
 
@@ -160,10 +160,11 @@ class Stream(RuleBasedStateMachine):
 
     def tick(self) -> None:
         self.gateway()
+        peer = f"gateway/{self.source.epoch}"
         for message in self.source.tick(self.now):
-            self.up.append(("gateway", message))
-            self.sent_up.append(("gateway", message))
-        self.down.extend(m for name, m in self.sink.tick(self.now) if name == "gateway")
+            self.up.append((peer, message))
+            self.sent_up.append((peer, message))
+        self.down.extend(m for name, m in self.sink.tick(self.now) if name == peer)
 
     @rule(course=COURSES)
     def all_goes_well(self, course: Course) -> None:
@@ -305,7 +306,7 @@ class Stream(RuleBasedStateMachine):
     @rule(course=COURSES)
     def stranger_knocks(self, course: Course) -> None:
         self.all_goes_well(course)
-        self.sink.receive("stranger", Hello("stranger", "s"), self.now)
+        self.sink.receive("stranger/s", Hello("stranger", "s"), self.now)
         self.tick()
 
     def hang_up(self, noticed: bool) -> None:
@@ -464,86 +465,86 @@ def test_an_item_that_arrives_damaged_three_times_becomes_a_note() -> None:
 
 def test_a_sink_greets_with_what_is_on_record() -> None:
     sink = SinkState(lambda _: 6, lambda: {"attempt": [(0, 5)]})
-    sink.receive("gateway", Hello("gateway", "e"), 0.0)
+    sink.receive("gateway/e", Hello("gateway", "e"), 0.0)
     expected = Welcome("e", 6, CREDIT, {"attempt": [(0, 5)]}, 6)
-    assert sink.tick(0.0) == [("gateway", expected)]
+    assert sink.tick(0.0) == [("gateway/e", expected)]
 
 
 def test_nothing_but_a_hello_opens_a_conversation() -> None:
     sink = fresh_sink()
-    sink.receive("gateway", item("e", 0), 0.0)
-    assert sink.tick(0.0) == [("gateway", Heartbeat(""))]
+    sink.receive("gateway/e", item("e", 0), 0.0)
+    assert sink.tick(0.0) == [("gateway/e", Heartbeat(""))]
     assert sink.next_event() is None
 
 
 def test_a_gap_is_asked_for_until_it_is_filled() -> None:
     sink = greeted_sink()
-    sink.receive("gateway", item("e", 0), 0.0)
-    sink.receive("gateway", item("e", 2), 0.0)
-    assert sink.tick(0.0) == [("gateway", Resend("e", 1))]
+    sink.receive("gateway/e", item("e", 0), 0.0)
+    sink.receive("gateway/e", item("e", 2), 0.0)
+    assert sink.tick(0.0) == [("gateway/e", Resend("e", 1))]
     assert sink.tick(0.2) == []
     assert sink.due_s() == 0.25
-    assert sink.tick(0.25) == [("gateway", Resend("e", 1))]
-    sink.receive("gateway", item("e", 1), 0.3)
-    sink.receive("gateway", Heartbeat("e", 2), 0.3)
-    assert sink.tick(0.3) == [("gateway", Resend("e", 2))]
-    sink.receive("gateway", item("e", 2), 0.4)
+    assert sink.tick(0.25) == [("gateway/e", Resend("e", 1))]
+    sink.receive("gateway/e", item("e", 1), 0.3)
+    sink.receive("gateway/e", Heartbeat("e", 2), 0.3)
+    assert sink.tick(0.3) == [("gateway/e", Resend("e", 2))]
+    sink.receive("gateway/e", item("e", 2), 0.4)
     assert sink.tick(0.9) == []
     assert [sink.next_event().seq for _ in range(3)] == [0, 1, 2]
 
 
 def test_a_message_nobody_can_read_is_told_and_asked_for_with_its_reason() -> None:
     sink = greeted_sink()
-    sink.damaged("gateway", WireError("checksum"), 0.0)
-    assert sink.tick(0.0) == [("gateway", Resend("e", 0, "checksum"))]
+    sink.damaged("gateway/e", WireError("checksum"), 0.0)
+    assert sink.tick(0.0) == [("gateway/e", Resend("e", 0, "checksum"))]
     assert sink.next_event() == Malformed("checksum", "gateway")
     # Asked for again, it just did not come: only a new arrival counts as damaged again.
-    assert sink.tick(0.25) == [("gateway", Resend("e", 0))]
+    assert sink.tick(0.25) == [("gateway/e", Resend("e", 0))]
     # It was no item: the source says that there is nothing more.
-    sink.receive("gateway", Heartbeat("e", -1), 0.3)
+    sink.receive("gateway/e", Heartbeat("e", -1), 0.3)
     assert sink.tick(0.6) == []
 
 
 def test_a_malformed_item_holds_its_place_and_is_acknowledged() -> None:
     sink = greeted_sink()
-    sink.damaged("gateway", MalformedItem("nan affine", "e", 1), 0.0)
+    sink.damaged("gateway/e", MalformedItem("nan affine", "e", 1), 0.0)
     assert sink.next_event() is None
-    sink.receive("gateway", item("e", 0), 0.0)
-    sink.damaged("gateway", MalformedItem("nan affine", "e", 1), 0.0)
-    sink.receive("gateway", item("e", 2), 0.0)
+    sink.receive("gateway/e", item("e", 0), 0.0)
+    sink.damaged("gateway/e", MalformedItem("nan affine", "e", 1), 0.0)
+    sink.receive("gateway/e", item("e", 2), 0.0)
     events = [sink.next_event() for _ in range(3)]
     assert events[1] == Malformed("nan affine", "gateway", "e", 1)
     assert isinstance(events[2], VolumeItem)
     sink.tick(0.0)
     sink.acknowledge("e", 1)
-    assert sink.tick(0.0) == [("gateway", Ack("e", 1))]
+    assert sink.tick(0.0) == [("gateway/e", Ack("e", 1))]
 
 
 def test_an_item_beyond_the_credit_is_not_kept() -> None:
     sink = greeted_sink()
     for seq in range(CREDIT + 1):
-        sink.receive("gateway", item("e", seq), 0.0)
+        sink.receive("gateway/e", item("e", seq), 0.0)
     assert sink.queued == CREDIT
     assert sink.tick(0.0) == []
     sink.next_event()
     sink.acknowledge("e", 0)
-    assert sink.tick(0.0) == [("gateway", Ack("e", 0)), ("gateway", Resend("e", CREDIT))]
+    assert sink.tick(0.0) == [("gateway/e", Ack("e", 0)), ("gateway/e", Resend("e", CREDIT))]
 
 
 def test_a_known_item_is_acknowledged_again_and_not_delivered_again() -> None:
     sink = greeted_sink()
-    sink.receive("gateway", item("e", 0), 0.0)
+    sink.receive("gateway/e", item("e", 0), 0.0)
     sink.next_event()
     sink.acknowledge("e", 0)
     sink.tick(0.0)
-    sink.receive("gateway", item("e", 0), 0.1)
-    assert sink.tick(0.1) == [("gateway", Ack("e", 0))]
+    sink.receive("gateway/e", item("e", 0), 0.1)
+    assert sink.tick(0.1) == [("gateway/e", Ack("e", 0))]
     assert sink.next_event() is None
 
 
 def test_what_was_not_delivered_cannot_be_acknowledged() -> None:
     sink = greeted_sink()
-    sink.receive("gateway", item("e", 0), 0.0)
+    sink.receive("gateway/e", item("e", 0), 0.0)
     with pytest.raises(ValueError, match="not delivered"):
         sink.acknowledge("e", 0)
     sink.next_event()
@@ -561,7 +562,7 @@ def test_a_silent_source_is_lost_after_three_seconds_and_back_with_its_first_wor
     assert sink.next_event() == PeerLost("gateway", "e")
     assert not sink.connected
     assert sink.due_s() == float("inf")
-    sink.receive("gateway", item("e", 0), 9.0)
+    sink.receive("gateway/e", item("e", 0), 9.0)
     assert sink.next_event() == PeerBack("gateway", "e")
     assert isinstance(sink.next_event(), VolumeItem)
 
@@ -569,16 +570,16 @@ def test_a_silent_source_is_lost_after_three_seconds_and_back_with_its_first_wor
 def test_a_second_source_is_refused_until_the_first_is_lost() -> None:
     sink = greeted_sink()
     for _ in range(2):
-        sink.receive("second", Hello("second", "s"), 0.5)
+        sink.receive("second/s", Hello("second", "s"), 0.5)
     answers = sink.tick(0.5)
-    assert [(name, type(message)) for name, message in answers] == [("second", Refused)] * 2
+    assert [(name, type(message)) for name, message in answers] == [("second/s", Refused)] * 2
     refusal = sink.next_event()
     assert isinstance(refusal, SourceRefused)
     assert "gateway" in refusal.reason
     assert sink.next_event() is None
     sink.tick(3.0)
-    sink.receive("second", Hello("second", "s"), 3.1)
-    assert sink.tick(3.1) == [("second", Welcome("s", -1, CREDIT))]
+    sink.receive("second/s", Hello("second", "s"), 3.1)
+    assert sink.tick(3.1) == [("second/s", Welcome("s", -1, CREDIT))]
     assert [sink.next_event(), sink.next_event()] == [
         PeerLost("gateway", "e"),
         PeerBack("second", "s"),
@@ -587,28 +588,28 @@ def test_a_second_source_is_refused_until_the_first_is_lost() -> None:
 
 def test_a_restarted_source_is_welcomed_when_all_that_came_before_is_committed() -> None:
     sink = greeted_sink()
-    sink.receive("gateway", item("e", 0), 0.0)
-    sink.receive("gateway", item("e", 1), 0.0)
+    sink.receive("gateway/e", item("e", 0), 0.0)
+    sink.receive("gateway/e", item("e", 1), 0.0)
     sink.next_event()
-    sink.receive("gateway", Hello("gateway", "f"), 0.1)
+    sink.receive("gateway/f", Hello("gateway", "f"), 0.1)
     sink.acknowledge("e", 0)
     assert sink.tick(0.1) == []
     assert sink.next_event().seq == 1
     sink.acknowledge("e", 1)
-    assert sink.tick(0.2) == [("gateway", Welcome("f", -1, CREDIT))]
+    assert sink.tick(0.2) == [("gateway/f", Welcome("f", -1, CREDIT))]
     assert sink.next_event() == PeerBack("gateway", "f")
 
 
 def test_a_process_thought_dead_is_told_that_it_was_replaced() -> None:
     sink = greeted_sink()
-    sink.receive("gateway", item("e", 0), 0.0)
-    sink.receive("gateway", Hello("gateway", "f"), 0.1)
-    sink.receive("gateway", Hello("gateway", "e"), 0.2)
+    sink.receive("gateway/e", item("e", 0), 0.0)
+    sink.receive("gateway/f", Hello("gateway", "f"), 0.1)
+    sink.receive("gateway/e", Hello("gateway", "e"), 0.2)
     assert [type(m) for _, m in sink.tick(0.2)] == [Refused]
     sink.next_event()
     sink.acknowledge("e", 0)
     assert [type(m) for _, m in sink.tick(0.3)] == [Welcome]
-    sink.receive("gateway", Hello("gateway", "e"), 0.4)
+    sink.receive("gateway/e", Hello("gateway", "e"), 0.4)
     answers = sink.tick(0.4)
     assert [type(m) for _, m in answers] == [Refused]
     assert answers[0][1].epoch == "e"
@@ -617,14 +618,14 @@ def test_a_process_thought_dead_is_told_that_it_was_replaced() -> None:
 def test_a_source_that_repeats_its_nonsense_is_told_of_once_a_minute() -> None:
     sink = fresh_sink()
     for now in (0.0, 1.0, 59.0, 61.0):
-        sink.damaged("old", WireError("wire version 9"), now)
+        sink.damaged("old/e", WireError("wire version 9"), now)
     events = [sink.next_event() for _ in range(3)]
     assert events == [Malformed("wire version 9", "old")] * 2 + [None]
 
 
 def test_messages_that_are_not_for_an_engine_are_told() -> None:
     sink = greeted_sink()
-    sink.receive("gateway", Ack("e", 3), 0.0)
-    sink.receive("gateway", Hello("someone else", "e"), 0.0)
+    sink.receive("gateway/e", Ack("e", 3), 0.0)
+    sink.receive("gateway/e", Hello("someone else", "e"), 0.0)
     assert [type(sink.next_event()) for _ in range(3)] == [Malformed, Malformed, type(None)]
     assert sink.tick(0.0) == []

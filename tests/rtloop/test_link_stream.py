@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from typing import Any
@@ -21,7 +22,19 @@ from rtloop.link import (
     StreamSink,
     StreamSource,
 )
-from rtloop.wire import Hello, Note, NoteItem, VolumeItem, Welcome, decode, encode
+from rtloop.wire import (
+    Heartbeat,
+    Hello,
+    Message,
+    Note,
+    NoteItem,
+    Resend,
+    VolumeItem,
+    Welcome,
+    decode,
+    encode,
+    pack,
+)
 from tests.rtloop.links import LOOPBACK, Clock, Engine, meet, tidy, until, volume
 from tests.rtloop.test_wire import resealed
 
@@ -97,7 +110,7 @@ def test_an_engine_killed_at_any_moment_gets_the_rest_and_nothing_twice(
     stack: ExitStack, committed_before: int
 ) -> None:
     engine = Engine()
-    sink = engine.sink(LOOPBACK)
+    sink = stack.enter_context(closing(engine.sink(LOOPBACK)))
     endpoint = sink.endpoint
     source = stack.enter_context(closing(StreamSource(endpoint)))
     for index in range(20):
@@ -123,7 +136,7 @@ def test_an_engine_killed_at_any_moment_gets_the_rest_and_nothing_twice(
 def test_a_gateway_killed_and_started_anew_sends_what_is_missing(stack: ExitStack) -> None:
     engine = Engine()
     sink = stack.enter_context(closing(engine.sink(LOOPBACK)))
-    first = StreamSource(sink.endpoint)
+    first = stack.enter_context(closing(StreamSource(sink.endpoint)))
     for index in range(12):
         first.send(volume(index))
     until(
@@ -131,7 +144,6 @@ def test_a_gateway_killed_and_started_anew_sends_what_is_missing(stack: ExitStac
         lambda: engine.turn(sink),
         lambda: first.poll(0.002),
     )
-    first.poll(0.05)
     first.close()
     second = stack.enter_context(closing(StreamSource(sink.endpoint)))
     until(lambda: second.connected, lambda: engine.turn(sink), lambda: second.poll(0.002))
@@ -141,23 +153,24 @@ def test_a_gateway_killed_and_started_anew_sends_what_is_missing(stack: ExitStac
         if index not in known:
             second.send(volume(index))
     until(
-        lambda: second.unacknowledged == 0,
+        lambda: PeerBack("gateway", second.epoch) in engine.events and not second.unacknowledged,
         lambda: engine.turn(sink),
         lambda: second.poll(0.002),
     )
     assert engine.indices == list(range(12))
-    assert PeerBack("gateway", second.epoch) in engine.events
 
 
 def test_a_peer_is_lost_after_three_seconds_and_found_again(stack: ExitStack) -> None:
     sink_clock, source_clock = Clock(), Clock()
-    sink = StreamSink(LOOPBACK, clock=sink_clock)
+    sink = stack.enter_context(closing(StreamSink(LOOPBACK, clock=sink_clock)))
     endpoint = sink.endpoint
     source = stack.enter_context(closing(StreamSource(endpoint, clock=source_clock)))
     assert not source.connected
     news: list[object] = []
     until(lambda: bool(news), lambda: sink.receive(0), lambda: news.append(source.poll(0.01)))
     meet(sink, source)
+    # Whatever is on its way arrives before the silence begins.
+    sink.receive(0.1)
     sink_clock.ahead_s = 3.1
     assert sink.receive(0.0) == PeerLost("gateway", source.epoch)
     assert not sink.connected
@@ -212,7 +225,7 @@ def test_a_second_source_is_refused_and_told_why(stack: ExitStack) -> None:
 class Stranger:
     """A DEALER that says what it likes."""
 
-    def __init__(self, endpoint: str, name: str = "gateway") -> None:
+    def __init__(self, endpoint: str, name: str = "gateway/e") -> None:
         self._context = zmq.Context()
         self.socket = self._context.socket(zmq.DEALER)
         self.socket.linger = 0
@@ -266,7 +279,7 @@ def test_noise_is_told_and_harmless(stack: ExitStack, frames: list[bytes], reaso
     sink = stack.enter_context(closing(engine.sink(LOOPBACK)))
     source = stack.enter_context(closing(StreamSource(sink.endpoint)))
     meet(sink, source)
-    stranger = stack.enter_context(closing(Stranger(sink.endpoint, "noise")))
+    stranger = stack.enter_context(closing(Stranger(sink.endpoint, "noise/n")))
     stranger.say(*(frames or [b""]))
     source.send(volume(0))
     until(
@@ -313,6 +326,146 @@ def test_what_can_never_be_sent_gets_no_place(stack: ExitStack) -> None:
     with pytest.raises(WireError, match="affine"):
         source.send(bad)
     assert source.send(volume(1)) == 0
+
+
+def test_a_hung_gateway_does_not_hold_its_successor_up(stack: ExitStack) -> None:
+    engine = Engine()
+    sink = stack.enter_context(closing(engine.sink(LOOPBACK)))
+    hung = stack.enter_context(closing(StreamSource(sink.endpoint)))
+    meet(sink, hung)
+    successor = stack.enter_context(closing(StreamSource(sink.endpoint)))
+    successor.send(volume(0))
+    until(
+        lambda: engine.indices == [0],
+        lambda: engine.turn(sink),
+        lambda: successor.poll(0.002),
+    )
+    until(lambda: bool(hung.trouble), lambda: engine.turn(sink), lambda: hung.poll(0.002))
+    assert "started anew" in hung.trouble
+    assert not hung.connected
+
+
+def test_a_new_connection_of_the_same_process_takes_over_from_a_dead_one(
+    stack: ExitStack,
+) -> None:
+    sink = stack.enter_context(closing(StreamSink(LOOPBACK)))
+    for _ in range(2):
+        # The first is left open, as by a cable that was pulled.
+        stranger = stack.enter_context(closing(Stranger(sink.endpoint)))
+        stranger.say(*encode(Hello("gateway", "e")))
+        until(
+            lambda stranger=stranger: bool(stranger.socket.poll(1)),  # type: ignore[misc]
+            lambda: sink.receive(0.002),
+        )
+        assert isinstance(decode([stranger.socket.recv()]), Welcome)
+
+
+def test_a_source_that_left_before_it_was_answered_is_no_trouble(stack: ExitStack) -> None:
+    sink = stack.enter_context(closing(StreamSink(LOOPBACK)))
+    stranger = Stranger(sink.endpoint)
+    stranger.say(*encode(Heartbeat("e")))
+    assert sink.socket.poll(5000)
+    stranger.close()
+    for _ in range(20):
+        assert sink.receive(0.01) is None
+
+
+class Puppet:
+    """A ROUTER in the engine's place that says what it likes."""
+
+    def __init__(self, bind: str = LOOPBACK) -> None:
+        self._context = zmq.Context()
+        self.socket = self._context.socket(zmq.ROUTER)
+        self.socket.linger = 0
+        self.socket.bind(bind)
+        self.endpoint = self.socket.getsockopt_string(zmq.LAST_ENDPOINT)
+
+    def hear(self) -> Message | None:
+        """The next message of the source, if one comes at once."""
+        if not self.socket.poll(20):
+            return None
+        self.peer, *frames = self.socket.recv_multipart()
+        return decode(frames)
+
+    def hear_all(self, source: StreamSource) -> list[Message]:
+        """What the source says until it has nothing more to say."""
+        heard: list[Message] = []
+        source.poll(0.02)
+        while (message := self.hear()) is not None:
+            heard.append(message)
+            source.poll(0.02)
+        return heard
+
+    def say(self, frame: bytes) -> None:
+        self.socket.send_multipart([self.peer, frame])
+
+    def close(self) -> None:
+        self.socket.close()
+        self._context.term()
+
+
+def test_nothing_queues_while_the_engine_is_away(stack: ExitStack) -> None:
+    with closing(Puppet()) as puppet:
+        endpoint = puppet.endpoint
+    clock = Clock()
+    source = stack.enter_context(closing(StreamSource(endpoint, clock=clock)))
+    for _ in range(20):
+        clock.ahead_s += 1.0
+        source.poll(0.0)
+    puppet = stack.enter_context(closing(Puppet(endpoint)))
+    heard: list[Message] = []
+    until(lambda: bool(heard), lambda: heard.extend(puppet.hear_all(source)))
+    assert heard == [Hello("gateway", source.epoch)]
+
+
+def test_noise_from_the_engine_s_side_is_harmless(stack: ExitStack) -> None:
+    puppet = stack.enter_context(closing(Puppet()))
+    source = stack.enter_context(closing(StreamSource(puppet.endpoint)))
+    heard: list[Message] = []
+    until(lambda: bool(heard), lambda: heard.extend(puppet.hear_all(source)))
+    puppet.say(b"noise")
+    puppet.say(pack(Welcome(source.epoch, -1, 8)))
+    until(lambda: source.connected, lambda: source.poll(0.01))
+
+
+def test_an_item_nobody_can_read_leaves_as_a_note_in_the_end(stack: ExitStack) -> None:
+    puppet = stack.enter_context(closing(Puppet()))
+    source = stack.enter_context(closing(StreamSource(puppet.endpoint)))
+    source.send(volume(7))
+    heard: list[Message] = []
+    until(lambda: bool(heard), lambda: heard.extend(puppet.hear_all(source)))
+    puppet.say(pack(Welcome(source.epoch, -1, 8)))
+    for _ in range(3):
+        until(
+            lambda: isinstance(heard[-1], VolumeItem),
+            lambda: heard.extend(puppet.hear_all(source)),
+        )
+        heard.append(Hello("gateway", "asked again"))
+        puppet.say(pack(Resend(source.epoch, 0, "checksum failed")))
+    until(
+        lambda: isinstance(heard[-1], NoteItem),
+        lambda: heard.extend(puppet.hear_all(source)),
+    )
+    note = heard[-1]
+    assert isinstance(note, NoteItem)
+    assert (note.seq, note.note.kind, note.note.index) == (0, "refused", 7)
+
+
+def test_a_source_lets_go_of_what_is_committed(stack: ExitStack) -> None:
+    engine = Engine()
+    sink = stack.enter_context(closing(engine.sink(LOOPBACK)))
+    source = stack.enter_context(closing(StreamSource(sink.endpoint)))
+    sent = volume(0)
+    voxels = weakref.ref(sent.data)
+    source.send(sent)
+    del sent
+    assert voxels() is not None
+    until(
+        lambda: source.unacknowledged == 0,
+        lambda: engine.turn(sink),
+        lambda: source.poll(0.002),
+    )
+    assert voxels() is None
 
 
 def test_input_elsewhere_ends_the_wait(stack: ExitStack) -> None:

@@ -5,23 +5,22 @@ A user's mistake ends in one line on standard error and exit status 2, never in 
 
 from __future__ import annotations
 
+import ast
+import difflib
+import inspect
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 import cyclopts
 
 from rtloop import __version__
 from rtloop.errors import FcnefError
 
-__all__ = ["app", "main"]
+__all__ = ["COMMANDS", "main", "run"]
 
-app = cyclopts.App(
-    name="fcnef",
-    version=__version__,
-    help="Functional-connectivity neurofeedback: scanner volumes to feedback, recorded.",
-)
-for name in ("demo", "doctor", "keys", "read", "gateway", "scan", "run", "replay", "bench"):
-    app.command(f"tools.cli.{name}:{name}", name=name)
-app.command("tools.cli.plan:plan", name="plan")
+COMMANDS = ("demo", "doctor", "keys", "read", "gateway", "scan", "run", "replay", "bench", "plan")
+HELP_FLAGS = frozenset({"--help", "-h"})
 
 
 def main() -> None:
@@ -29,23 +28,77 @@ def main() -> None:
     sys.exit(run(sys.argv[1:]))
 
 
-def run(arguments: list[str]) -> int:
+def run(arguments: Sequence[str]) -> int:
     """Run one command line; the exit status is returned."""
     try:
-        result = app(
-            arguments, exit_on_error=False, print_error=False, result_action="return_value"
-        )
+        return _call(list(arguments))
     except cyclopts.CycloptsError as error:
-        print(f"fcnef: {_one_line(str(error))}; see `fcnef --help`", file=sys.stderr)
-        return 2
+        return _refuse(f"{str(error).rstrip('.')}; see `fcnef {arguments[0]} --help`")
     except FcnefError as error:
-        print(f"fcnef: {_one_line(str(error))}", file=sys.stderr)
-        return 2
+        return _refuse(str(error))
+    except ImportError as error:
+        package = _missing_package(error)
+        if package is None:
+            raise
+        return _refuse(f"expected the package {package}, found none; install fcnef[demo]")
     except KeyboardInterrupt:
         print("fcnef: interrupted", file=sys.stderr)
         return 130
+
+
+def _call(arguments: list[str]) -> int:
+    overview = not arguments or arguments[0] in HELP_FLAGS
+    if not overview and arguments[0] not in (*COMMANDS, "--version"):
+        close = difflib.get_close_matches(arguments[0], COMMANDS, 1)
+        advice = f"did you mean {close[0]}?" if close else "see `fcnef --help`"
+        return _refuse(f"expected a command, found {arguments[0]!r}; {advice}")
+    app = _make_app(overview)
+    if HELP_FLAGS.intersection(arguments) and not overview:
+        _add_example(app, arguments)
+    result = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     return result if isinstance(result, int) else 0
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+def _refuse(text: str) -> int:
+    """Say in one line what is wrong; the exit status of a user's mistake."""
+    print("fcnef:", " ".join(text.split()), file=sys.stderr)
+    return 2
+
+
+def _missing_package(error: ImportError) -> str | None:
+    """Name of the package of an extra that is not installed; None for a fault of fcnef's own."""
+    cause = error.__cause__ if error.__cause__ is not None else error
+    name = (cause.name or "") if isinstance(cause, ModuleNotFoundError) else ""
+    package = name.partition(".")[0]
+    return None if package in ("", "rtloop", "offline", "stimuli", "tools") else package
+
+
+def _make_app(overview: bool) -> cyclopts.App:
+    """All commands by name; for the overview also their summaries, which need no import."""
+    app = cyclopts.App(
+        name="fcnef",
+        version=__version__,
+        help="Functional-connectivity neurofeedback: scanner volumes to feedback, recorded.",
+    )
+    for name in COMMANDS:
+        summary = _summary(name) if overview else None
+        app.command(f"tools.cli.{name}:{name}", name=name, help=summary)
+    return app
+
+
+def _summary(name: str) -> str:
+    """What follows the command's name in the first line of its file."""
+    source = Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
+    first_line = (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
+    summary = first_line.partition(": ")[2]
+    return summary[:1].upper() + summary[1:]
+
+
+def _add_example(app: cyclopts.App, arguments: Sequence[str]) -> None:
+    """Show the Example section of the command's docstring, which cyclopts leaves out."""
+    words = [word for word in arguments if word not in HELP_FLAGS]
+    command = app.parse_commands(words)[1][-1]
+    text = inspect.getdoc(command.default_command) or ""
+    example = text.partition("Example\n-------\n")[2].partition("\n\nParameters\n---")[0]
+    if example:
+        command.help_epilogue = f"Example:\n\n```text\n{example}\n```"

@@ -8,11 +8,15 @@ from typing import Literal
 import cyclopts
 
 from rtloop.plan import Plan
-from tools.planning import calibrated_plan, new_plan
+from tools.planning import calibrated_plan, new_plan, save_plan
 
 __all__ = ["plan"]
 
-plan = cyclopts.App(name="plan", help="Make, calibrate and show plans.")
+plan = cyclopts.App(
+    name="plan",
+    help="Make, calibrate and show plans.",
+    help_epilogue="Example:\n\n```text\nfcnef plan show plan.json\n```",
+)
 
 
 @plan.command
@@ -72,8 +76,8 @@ def new(
 
     Example
     -------
-    fcnef plan new plan.json --participant p01 --tr 1.0 --volumes 420
-    --sphere "DLPFC:-42,32,30:6" --sphere "PCC:0,-52,26:6" --direction down
+    fcnef plan new plan.json --participant p01 --tr 1.0 --volumes 420 \\
+        --sphere "DLPFC:-42,32,30:6" --sphere "PCC:0,-52,26:6" --direction down
     """
     made = new_plan(
         participant=participant,
@@ -91,7 +95,7 @@ def new(
         anchors=(mean, sd),
         feedback=feedback,
     )
-    made.save(out)
+    save_plan(made, out)
     print(f"{out}: {len(made.edges)} edge(s), window {made.window} volumes, {made.digest[:12]}")
 
 
@@ -113,7 +117,7 @@ def calibrate(source: Path, /, *, rest: list[Path], out: Path) -> None:
     fcnef plan calibrate plan.json --rest rest-1.sqlite --rest rest-2.sqlite --out plan-cal.json
     """
     made, words = calibrated_plan(Plan.load(source), rest)
-    made.save(out)
+    save_plan(made, out)
     print(f"{out}: {words}")
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
+from rich.console import Console
 from rich.progress import Progress
 
 from rtloop.config import SessionConfig
@@ -53,7 +54,8 @@ def replay(
     """
     if console or display:
         return play(record, console=console, display=display, speed=speed)
-    with Progress(transient=True) as bar:
+    errors = Console(stderr=True)
+    with Progress(transient=True, console=errors, disable=not errors.is_terminal) as bar:
         task = bar.add_task("replay", total=None)
         if config is not None:
             target = out or record.with_name(f"{record.stem}-rescored.sqlite")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack, closing
 from pathlib import Path
 
+from rich.console import Console
 from rich.progress import Progress
 
 from tools.faults import FaultScript
@@ -61,7 +62,9 @@ def scan(
     with ExitStack() as stack:
         outlet = open_outlet(to, as_export, keys, stack)
         ear = stack.enter_context(closing(FeedbackEar(feedback, series, keys)))
-        bar = stack.enter_context(Progress(transient=True))
+        errors = Console(stderr=True)
+        silent = not errors.is_terminal
+        bar = stack.enter_context(Progress(transient=True, console=errors, disable=silent))
         task = bar.add_task("scan", total=series.n_volumes)
         steps = (lambda one: bar.update(task, completed=one.index), lambda _: ear.listen())
         played = play(series, outlet, script, speed=speed, before=steps)

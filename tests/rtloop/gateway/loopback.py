@@ -23,7 +23,8 @@ def free_port() -> int:
 class Engine:
     """Takes the stream and acknowledges it, as the loop does; its record survives `restart`."""
 
-    def __init__(self) -> None:
+    def __init__(self, keys: Path | None = None, allow: Iterable[Path] | None = None) -> None:
+        self._keys, self._allow = keys, allow
         self.endpoint = f"tcp://127.0.0.1:{free_port()}"
         self.volumes: list[Volume] = []
         self.notes: list[Note] = []
@@ -61,6 +62,8 @@ class Engine:
     def _serve(self) -> None:
         sink = StreamSink(
             self.endpoint,
+            self._keys,
+            self._allow,
             acknowledged=lambda epoch: self._epochs.get(epoch, -1),
             committed=lambda: {
                 name: [(index, index) for index in sorted(indices)]

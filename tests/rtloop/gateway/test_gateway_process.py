@@ -134,14 +134,9 @@ def test_a_missing_configuration(tmp_path: Path) -> None:
         GatewayConfig.load(tmp_path / "none.json")
 
 
-@pytest.mark.parametrize(
-    ("entries", "expected"),
-    [
-        ({"watch": "nowhere"}, "expected the folder the scanner exports into, found none"),
-        ({"watch": ".", "engine": "tcp://10.1.2.3:5555"}, "keys"),
-    ],
-)
-def test_a_wrong_configuration_ends_in_one_line(tmp_path: Path, entries, expected: str) -> None:
+def test_a_wrong_configuration_ends_in_one_line(tmp_path: Path) -> None:
+    entries = {"watch": "nowhere"}
+    expected = "expected the folder the scanner exports into, found none"
     path = tmp_path / "gateway.json"
     path.write_text(json.dumps({"secret": "secret", **entries}))
     done = subprocess.run(

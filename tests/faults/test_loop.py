@@ -1,0 +1,195 @@
+"""The loop when things go wrong around it: stalls, deaths at bad moments, strangers, full disks."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sqlite3
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rtloop.errors import RecordError
+from rtloop.journal import Record
+from rtloop.link import Listener, Reporter
+from rtloop.loop import Loop
+from rtloop.replay import verify
+from rtloop.wire import Feedback, Note, Trigger
+from tests.faults.quiet import PATIENCE_S, Quiet, quick
+from tests.rtloop.simulated import series, small_engine
+from tests.rtloop.sites import Site
+
+VOLUMES = quick()
+
+
+@pytest.fixture
+def site() -> Iterator[Quiet]:
+    with Quiet.site() as quiet:
+        yield quiet
+
+
+def test_a_slow_disk_makes_no_volume_missing(site: Quiet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits in the socket while a commit takes long has come in time."""
+    add_message = Record.add_message
+
+    def slow(self: Record, feedback: Feedback, event: int | None) -> None:
+        if feedback.index in (10, 30):
+            time.sleep(1.0)
+        add_message(self, feedback, event)
+
+    monkeypatch.setattr(Record, "add_message", slow)
+    with site.loop() as loop, site.source() as source:
+        for volume in VOLUMES:
+            source.send(volume)
+        assert source.drain(PATIENCE_S)
+        loop.end(PATIENCE_S)
+    assert site.became("late") == []
+    assert [kind for kind, _ in site.faults()] == []
+    assert site.outcomes() == ["complete"]
+
+
+def test_a_run_whose_end_never_comes_after_a_restart_ends(
+    site: Quiet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine died, and the last volumes were dropped: nobody will send anything again."""
+    monkeypatch.setattr("rtloop.loop.RESUME_S", 0.3)
+    site.leave(VOLUMES[:58])
+    with site.loop() as loop, site.source():
+        loop.end(PATIENCE_S)
+    assert site.outcomes() == ["complete"]
+    assert [index for kind, index in site.faults() if kind == "missing"] == [58, 59]
+    assert verify(site.record).identical
+
+
+def test_a_resumed_run_gives_nothing_up_before_its_source_is_back(
+    site: Quiet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rtloop.loop.RESUME_S", 0.3)
+    site.leave(VOLUMES[:30])
+    with site.loop() as loop:
+        time.sleep(1.5)
+        with site.source() as source:
+            for volume in VOLUMES[30:]:
+                source.send(volume)
+            assert source.drain(PATIENCE_S)
+            loop.end(PATIENCE_S)
+    assert ("missing", 30) not in site.faults()
+    assert len(site.became("used")) == 57
+
+
+def test_the_end_of_the_series_is_heard_and_acknowledged(site: Quiet) -> None:
+    with site.loop() as loop, site.source() as source:
+        for volume in VOLUMES:
+            source.send(volume)
+        source.send(Note("series_closed", "one", None, "complete", 1.0))
+        assert source.drain(PATIENCE_S)
+        loop.end(PATIENCE_S)
+    assert ("series_closed", None) in site.faults()
+
+
+def test_a_series_that_does_not_fit_is_passed_by(site: Quiet) -> None:
+    """Of another TR or grid, in the middle of a run: the run goes on, and so does its attempt."""
+    other_tr = quick("two", 3, tr_s=2.0)
+    far = VOLUMES[0].affine.copy()
+    far[:3, 3] = 500.0
+    grid = [replace(volume, attempt="three", affine=far) for volume in VOLUMES[:2]]
+    with site.loop() as loop, site.source() as source:
+        for volume in [*VOLUMES[:30], *other_tr, *grid, *VOLUMES[30:]]:
+            source.send(volume)
+        assert source.drain(PATIENCE_S)
+        loop.end(PATIENCE_S)
+    assert site.outcomes() == ["complete"]
+    assert [f for f in site.faults() if f[0] == "foreign"] == [
+        ("foreign", 0), ("foreign", 1), ("foreign", 2), ("foreign", 0), ("foreign", 1),
+    ]  # fmt: skip
+    assert len(site.became("used")) == 57
+    assert verify(site.record).identical
+
+
+def test_when_the_record_fails_the_screen_is_neutral(
+    site: Quiet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever it fails: here while a trigger is noted."""
+
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(Record, "add_trigger", full)
+    scenes = []
+    network = site.session.network
+    with (
+        pytest.raises(RecordError, match="feedback stops until"),
+        contextlib.closing(Listener(network.feedback)) as listener,
+        contextlib.closing(Reporter(network.reports)) as reporter,
+        site.loop() as loop,
+        site.source() as source,
+    ):
+        for volume in VOLUMES[:40]:
+            source.send(volume)
+        assert source.drain(PATIENCE_S)
+        reporter.send(Trigger(1, 5.0, "keyboard"))
+        until = time.monotonic() + PATIENCE_S
+        while "neutral" not in scenes and time.monotonic() < until:
+            heard = listener.receive(0.1)
+            scenes += [heard.scene] if isinstance(heard, Feedback) else []
+        loop.end(PATIENCE_S)
+    assert scenes[-1] == "neutral"
+    assert site.outcomes() == [None], "left open, to be resumed when there is room"
+
+
+def test_a_loop_whose_parent_died_before_it_began_leaves(site: Quiet) -> None:
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    record = Record.create(site.record, {"session": "test"})
+    with record, contextlib.closing(Loop(site.session, site.plan, record, child)) as loop:
+        began = time.monotonic()
+        loop.run()
+        assert time.monotonic() - began < PATIENCE_S
+    assert ("supervisor lost", None) in site.faults()
+
+
+def test_children_end_with_a_supervisor_that_dies_while_they_start(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    with site.start() as run:
+        engine = site.child("engine")
+        os.kill(run.pid, signal.SIGKILL)
+        run.wait()
+        until = time.monotonic() + PATIENCE_S
+        while _lives(engine) and time.monotonic() < until:
+            time.sleep(0.05)
+        if _lives(engine):
+            os.kill(engine, signal.SIGKILL)
+            pytest.fail("the engine outlived its supervisor")
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("again", [39, 20])
+def test_what_takes_no_place_in_time_leaves_the_screen_as_it_is(again: int) -> None:
+    """A volume that comes twice is no reason to tell the participant that feedback is held."""
+    volumes, engine = series(60), small_engine()
+    for volume in volumes[:40]:
+        shown = engine.step(volume).screen
+    assert shown.scene == "feedback"
+    assert engine.step(volumes[again]).screen == shown
+
+
+def test_a_late_volume_does_not_hold_the_feedback_of_its_successor() -> None:
+    volumes, engine = series(60), small_engine()
+    for volume in [*volumes[:38], volumes[39]]:
+        shown = engine.step(volume).screen
+    late = engine.step(volumes[38])
+    assert late.status == "late"
+    assert shown.scene == "feedback"
+    assert late.screen == shown
