@@ -174,7 +174,7 @@ def recorded_engine(plan: Plan, config: EngineConfig, record: Record, attempt: A
     setup = Setup(
         None
         if reference is None
-        else np.frombuffer(reference, "<f4").reshape(geometry.shape, order="F"),
+        else np.frombuffer(bytearray(reference), "<f4").reshape(geometry.shape, order="F"),
         None if tissue is None else RoiSet.from_bytes(tissue),
         [] if seeds is None else unpack_seeds(seeds),
     )
@@ -246,7 +246,8 @@ def _setup(session: SessionConfig, plan: Plan, rois: RoiSet, geometry: Geometry)
         names = {value: name for value, name in TISSUE_LABELS.items() if name in wanted}
         tissue = RoiSet.from_label_file(session.resolve(session.engine.denoise.tissue_image), names)
         tissue.check_grid(geometry.shape, geometry.matrix)
-    seeds = [read_seed(session.resolve(path), rois, plan) for path in session.engine.denoise.seed]
+    paths = [session.resolve(path) for path in session.engine.denoise.seed]
+    seeds = [read_seed(path, rois, plan, tissue) for path in paths]
     return Setup(reference, tissue, seeds)
 
 

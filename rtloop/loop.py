@@ -362,6 +362,8 @@ class Loop:
                         self._record.add_trigger(report)
                 case Command():
                     self._act(report)
+                case Malformed():
+                    self._fault("malformed report", report.reason, "ignored")
 
     def _act(self, command: Command) -> None:
         with self._record.transaction():

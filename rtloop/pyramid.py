@@ -32,7 +32,7 @@ MAX_COARSE_STEPS = 25
 COARSE_TOLERANCE_MM = 0.05
 MAX_FINE_STEPS = 8
 FINE_TOLERANCE_MM = 0.02
-RETRY_BELOW = 0.9
+RETRY_BELOW = 0.95
 """Explained variance of the coarse fit below which other starting points are tried."""
 
 Floats = NDArray[np.float64]

@@ -162,7 +162,8 @@ def _volume(recorded: Recorded, voxels: bytes) -> Volume:
     return Volume(
         **{
             **entries,
-            "data": np.frombuffer(voxels, dtype).reshape(shape, order="F"),
+            # A copy: kernels take arrays that may be written, as those from the stream are.
+            "data": np.frombuffer(bytearray(voxels), dtype).reshape(shape, order="F"),
             "affine": np.frombuffer(entries["affine"], "<f8").reshape(4, 4),
             "slice_times_s": slice_times_s and tuple(slice_times_s),
         }

@@ -77,7 +77,8 @@ class Scorer:
         for seed in seeds:
             aligner = _aligner(config, rois, geometry, self.circuits)
             model = _nuisance(config, seed.n_planned, plan.tr_s)
-            self._denoiser.seed(*_seed_rows(seed, model, aligner))
+            n_tissues = len(config.denoise.tissue)
+            self._denoiser.seed(*_seed_rows(seed, model, n_tissues, aligner))
         self._aligner = _aligner(config, rois, geometry, self.circuits)
         edges, self._places = self._edges(rois.n_rois)
         self._fc = SlidingWindowFC(rois.n_rois, plan.window, edges, self._nuisance.n_regressors)
@@ -172,9 +173,13 @@ class Scorer:
         return Window(followed, tuple(scores), n_samples, undefined)
 
     def _warming_up(self, n_samples: float) -> str:
-        if not self._denoiser.ready(self._config.denoise.volumes_per_regressor):
-            wanted = self._config.denoise.volumes_per_regressor * self._nuisance.n_regressors
-            return f"{self._denoiser.n_volumes} of {wanted:.0f} volumes for the nuisance regression"
+        each = self._config.denoise.volumes_per_regressor
+        if not self._denoiser.ready(each):
+            wanted, seen = each * self._nuisance.n_regressors, self._denoiser.n_volumes
+            if seen < wanted:
+                return f"{seen} of {wanted:.0f} volumes for the nuisance regression"
+            own = each * self._nuisance.n_own
+            return f"fewer than {own:.0f} volumes of this run for its level and drift"
         if n_samples < self._n_wanted - 1e-9:
             return f"{n_samples:.1f} good volumes of {self._window} in the window"
         return ""
@@ -206,13 +211,12 @@ def _nuisance(config: EngineConfig, n_volumes: int, tr_s: float) -> NuisanceMode
 
 
 def _seed_rows(
-    seed: SeedRun, model: NuisanceModel, aligner: SliceAligner | None
+    seed: SeedRun, model: NuisanceModel, n_tissues: int, aligner: SliceAligner | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Regressors, signals and weights of a seeding run, made as the run's own are."""
-    n_tissues = seed.tissue.shape[1] - 1
     rows = np.array(
         [
-            model.row(int(index), parameters, tissue[:n_tissues])
+            model.row(int(index), parameters, tissue[:n_tissues]).copy()
             for index, parameters, tissue in zip(
                 seed.indices, seed.parameters, seed.tissue, strict=True
             )

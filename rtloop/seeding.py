@@ -16,7 +16,7 @@ import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
-from rtloop.errors import ConfigError
+from rtloop.errors import ConfigError, RoiError
 from rtloop.journal import Attempt, Record
 from rtloop.plan import Plan
 from rtloop.rois import RoiSet
@@ -52,7 +52,7 @@ class SeedRun:
     weights: NDArray[np.float64]
 
 
-def read_seed(path: Path, rois: RoiSet, plan: Plan) -> SeedRun:
+def read_seed(path: Path, rois: RoiSet, plan: Plan, tissue: RoiSet | None = None) -> SeedRun:
     """The last attempt of a record as a seed.
 
     Parameters
@@ -63,18 +63,20 @@ def read_seed(path: Path, rois: RoiSet, plan: Plan) -> SeedRun:
         ROIs of the run to be seeded; the record's have to be the same voxels.
     plan : Plan
         Its TR has to be the seeding run's.
+    tissue : RoiSet or None
+        White matter and CSF of the run to be seeded; they too have to be the same voxels.
 
     Raises
     ------
     ConfigError
-        If ROIs or TR differ, or the record holds no observation.
+        If ROIs, TR or tissue differ, or the record holds no observation.
     RecordError
         If the file is no record.
     """
     with Record.open(path) as record:
         theirs = Plan.model_validate(record.about()["plan"])
         attempts = record.attempts()
-        if not attempts or RoiSet.from_bytes(attempts[-1].rois).sha256 != rois.sha256:
+        if not attempts or not _alike(RoiSet.from_bytes(attempts[-1].rois), rois):
             raise ConfigError(
                 f"seed {path}: expected a run with this run's ROIs on this run's grid, found "
                 "others; record the rest with the same plan and position"
@@ -84,7 +86,28 @@ def read_seed(path: Path, rois: RoiSet, plan: Plan) -> SeedRun:
                 f"seed {path}: expected TR {plan.tr_s:g} s, found {theirs.tr_s:g} s; "
                 "record the rest with the same protocol"
             )
+        kept = record.kept("tissue")
+        if not _alike(None if kept is None else RoiSet.from_bytes(kept), tissue):
+            raise ConfigError(
+                f"seed {path}: expected a run with this run's tissue regressors, found others; "
+                "record the rest with the same denoise.tissue and tissue_image"
+            )
         return _collect(path, record, attempts[-1], theirs.n_volumes)
+
+
+def _alike(theirs: RoiSet | None, ours: RoiSet | None) -> bool:
+    """Whether both sets are the same voxels; headers may round the grid's place differently."""
+    if theirs is None or ours is None:
+        return theirs is ours
+    try:
+        theirs.check_grid(ours.shape, ours.affine)
+    except RoiError:
+        return False
+    same = (
+        np.array_equal(getattr(theirs, name), getattr(ours, name))
+        for name in ("voxels", "starts", "members")
+    )
+    return theirs.names == ours.names and all(same)
 
 
 def _collect(path: Path, record: Record, attempt: Attempt, n_planned: int) -> SeedRun:

@@ -131,7 +131,7 @@ class Demo:
                 contextlib.closing(Listener(f"tcp://127.0.0.1:{ports[2]}", newest_only=False))
             )
             self._wait_until_ready(loop, hearing)
-            self._scan(hearing)
+            self._scan(loop, hearing)
             self._wait_for_end(loop)
         verdict = verify(self.record)
         self._say(_words(verdict))
@@ -234,7 +234,7 @@ capture_max = 8
 
     # --- during ---------------------------------------------------------------------------
 
-    def _scan(self, hearing: Listener) -> None:
+    def _scan(self, loop: subprocess.Popen[bytes], hearing: Listener) -> None:
         self._say(
             f"scanning: {N_VOLUMES} volumes of {TR_S:g} s, {self.speed:g} times as fast as true; "
             f"volume {DROPPED} will not come, the engine is killed at volume {KILL_AT}"
@@ -244,6 +244,8 @@ capture_max = 8
         with self.console.status("scanning") as status:
 
             def before(delivery: Any) -> None:
+                if loop.poll() is not None:
+                    raise DemoError(f"the loop ended while scanning (status {loop.returncode})")
                 status.update(f"scanning: volume {delivery.index + 1} of {N_VOLUMES}")
                 self._hear(hearing, delivery.index)
                 if delivery.index == KILL_AT and self._killed_s is None:

@@ -33,7 +33,7 @@ from rtloop.denoise import Denoiser, NuisanceModel
 __all__ = ["CIRCUITS", "CONDITIONS", "Condition", "examine", "prove", "run"]
 
 N_ROIS = 10
-N_WINDOWS = 1000
+N_WINDOWS = 2000
 LOWEST_HZ = 0.01
 NEURAL_TIME_S = 1.0
 BASELINE = 10_000.0

@@ -11,13 +11,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rtloop.errors import RecordError
 from rtloop.events import Step
 from rtloop.journal import Attempt, Record
 from rtloop.plan import Plan
 
-__all__ = ["Course", "load"]
+__all__ = ["Course", "Trial", "load"]
 
 Array = NDArray[np.float64]
+
+TABLES = ("fault", "shown", "command", "trigger_pulse", "message", "times")
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A block trial's score, known after volume `index`."""
+
+    index: int
+    score: float
+    standard_error: float
 
 
 @dataclass(frozen=True)
@@ -30,10 +42,12 @@ class Course:
         What the record says of the run.
     plan : Plan
         The run's plan.
-    attempt : Attempt
-        The attempt shown: the last one of the record.
-    status : list of str
-        What became of each volume; "" where nothing was heard of it.
+    attempts : list of Attempt
+        All attempts of the record; the last one is shown.
+    status, scene : list of str
+        What became of each volume and what the screen showed after it; "" where nothing was heard.
+    trials : list of Trial
+        Scores of a block timeline's trials, in order.
     score, standard_error, feedback, fd_mm, weight : ndarray, shape (n_volumes,)
         Raw score (Fisher z) with its standard error, shown value 0..100, FD, weight.
     parameters : ndarray, shape (n_volumes, 6)
@@ -45,13 +59,15 @@ class Course:
     flip_ms : ndarray
         Published -> flip, per message that was shown.
     tables : dict of str to list of dict
-        Rows of the record's `fault`, `shown`, `command` and `trigger_pulse` tables.
+        Rows of the record's `TABLES`, those of all its attempts.
     """
 
     about: dict[str, Any]
     plan: Plan
-    attempt: Attempt
+    attempts: list[Attempt]
     status: list[str]
+    scene: list[str]
+    trials: list[Trial]
     score: Array
     standard_error: Array
     feedback: Array
@@ -69,6 +85,11 @@ class Course:
         return (np.arange(len(self.status)) + 1) * self.plan.tr_s
 
     @property
+    def values_shown(self) -> int:
+        """Feedback values that reached the participant's screen."""
+        return sum(r["status"] == "shown" and r["value"] is not None for r in self.tables["shown"])
+
+    @property
     def edge_labels(self) -> list[str]:
         return [f"{e.a} – {e.b}" for e in (*self.plan.edges, *self.plan.sham_edges)]
 
@@ -79,22 +100,23 @@ def load(path: Path) -> Course:
     Raises
     ------
     RecordError
-        If the file is no record.
+        If the file is no record, or no volume came in its run.
     """
     with Record.open(path) as record:
         about = record.about()
         plan = Plan.model_validate(about["plan"])
-        attempt = record.attempts()[-1]
-        steps = [recorded.step for recorded in record.events(attempt)]
-        tables = {
-            name: record.rows(name)
-            for name in ("fault", "shown", "command", "trigger_pulse", "message", "times")
-        }
+        attempts = record.attempts()
+        if not attempts:
+            raise RecordError(
+                f"record {path}: expected a run with volumes, found none; nothing can be reported"
+            )
+        steps = [recorded.step for recorded in record.events(attempts[-1])]
+        tables = {name: record.rows(name) for name in TABLES}
     columns = _columns(plan, steps)
     return Course(
         about=about,
         plan=plan,
-        attempt=attempt,
+        attempts=attempts,
         latency_ms=_latencies_ms(tables["times"]),
         flip_ms=_flips_ms(tables),
         tables=tables,
@@ -104,16 +126,20 @@ def load(path: Path) -> Course:
 
 def _columns(plan: Plan, steps: Iterable[Step]) -> dict[str, Any]:
     n, n_edges = plan.n_volumes, len(plan.edges) + len(plan.sham_edges)
-    status = [""] * n
+    status, scene = [""] * n, [""] * n
+    trials = []
     score, error, feedback, fd_mm, weight = np.full((5, n), math.nan)
     parameters, correlations = np.full((n, 6), math.nan), np.full((n, n_edges), math.nan)
     for step in steps:
         for index in step.missing:
             status[index] = "missing"
+        if step.trial_score is not None:
+            ended = step.trial_score
+            trials.append(Trial(step.index, ended.value, ended.standard_error))
         i = step.index
         if not 0 <= i < n or step.status in {"late", "duplicate", "ignored", "none", "missing"}:
             continue
-        status[i] = step.status
+        status[i], scene[i] = step.status, step.screen.scene
         score[i], error[i] = step.scores[0].value, step.scores[0].standard_error
         fd_mm[i], weight[i] = step.fd_mm, step.weight
         if step.screen.scene in ("feedback", "hold", "score") and step.screen.value is not None:
@@ -124,6 +150,8 @@ def _columns(plan: Plan, steps: Iterable[Step]) -> dict[str, Any]:
             correlations[i] = step.correlations
     return {
         "status": status,
+        "scene": scene,
+        "trials": trials,
         "score": score,
         "standard_error": error,
         "feedback": feedback,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable
 
 import matplotlib as mpl
@@ -21,7 +22,13 @@ Truth = NDArray[np.float64]
 INK = "#23303d"
 ACCENT = "#0072b2"
 WARM = "#d55e00"
+GREEN = "#009e73"
 QUIET = "#8a97a3"
+PALE = "#eef2f5"
+
+WIDTH_IN = 8.6
+MOST_LABELLED_EDGES = 40
+TALLEST_IN = 8.0
 
 _STYLE = {
     "font.size": 9,
@@ -34,8 +41,9 @@ _STYLE = {
     "ytick.color": INK,
     "legend.frameon": False,
     "svg.fonttype": "none",
-    "svg.hashsalt": "fcnef",
 }
+_NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+_GROUP_ID = re.compile(r' id="[A-Za-z0-9]+_\d+"')
 
 
 def score(course: Course, truth: Truth | None = None) -> str:
@@ -44,30 +52,23 @@ def score(course: Course, truth: Truth | None = None) -> str:
     def draw(figure: Figure) -> None:
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         time_s = course.time_s
-        top.fill_between(
-            time_s,
-            course.score - course.standard_error,
-            course.score + course.standard_error,
-            color=ACCENT,
-            alpha=0.2,
-            lw=0,
-            label="± 1 standard error",
-        )
-        top.plot(time_s, course.score, color=ACCENT, lw=1.4, label="raw score")
+        _shade_rest((top, bottom), course)
+        _score_with_error(top, course)
         if truth is not None:
             top.plot(time_s, truth, color=INK, lw=1, ls="--", label="truth (simulated)")
         _mark_faults(top, course)
-        top.set_ylabel("Fisher z")
-        top.legend(loc="upper left", ncols=3, fontsize=8)
+        top.set_ylabel("raw score, Fisher z")
+        _legend_above(top)
         bottom.plot(time_s, course.feedback, color=WARM, lw=1.2)
-        bottom.set(ylim=(-4, 104), ylabel="feedback", xlabel="scanner time, s")
-        bottom.set_xlim(0, time_s[-1])
+        bottom.set(ylim=(-4, 104), yticks=(0, 50, 100), ylabel="feedback")
+        _end_with_time(bottom, course)
 
-    return _svg(draw, 8.4, 3.8)
+    return _svg("score", draw, 4.2)
 
 
 def connectivity(course: Course) -> str:
     """Correlation of each edge of the circuits over time."""
+    n_edges = len(course.edge_labels)
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
@@ -78,13 +79,16 @@ def connectivity(course: Course) -> str:
             vmin=-1,
             vmax=1,
             interpolation="nearest",
-            extent=(0, course.time_s[-1], len(course.edge_labels) - 0.5, -0.5),
+            extent=(0, course.time_s[-1], n_edges - 0.5, -0.5),
         )
-        axes.set_yticks(range(len(course.edge_labels)), course.edge_labels)
+        if n_edges <= MOST_LABELLED_EDGES:
+            axes.set_yticks(range(n_edges), course.edge_labels)
+        else:
+            axes.set_ylabel(f"{n_edges} edges, as in the plan")
         axes.set_xlabel("scanner time, s")
-        figure.colorbar(image, ax=axes, label="Pearson r", pad=0.01)
+        figure.colorbar(image, ax=axes, label="Pearson r", pad=0.01, ticks=(-1, 0, 1))
 
-    return _svg(draw, 8.4, 1.1 + 0.32 * len(course.edge_labels))
+    return _svg("connectivity", draw, min(1.1 + 0.3 * n_edges, TALLEST_IN))
 
 
 def motion(course: Course, fd_threshold_mm: float) -> str:
@@ -93,18 +97,20 @@ def motion(course: Course, fd_threshold_mm: float) -> str:
     def draw(figure: Figure) -> None:
         shift, turn, fd = figure.subplots(3, 1, sharex=True)
         time_s = course.time_s
-        for k, (axis, colour) in enumerate(zip("xyz", (ACCENT, WARM, "#009e73"), strict=True)):
+        for k, (axis, colour) in enumerate(zip("xyz", (ACCENT, WARM, GREEN), strict=True)):
             shift.plot(time_s, course.parameters[:, k], color=colour, lw=1, label=axis)
             turn.plot(time_s, np.degrees(course.parameters[:, 3 + k]), color=colour, lw=1)
-        shift.legend(loc="upper left", ncols=3, fontsize=8)
-        shift.set_ylabel("mm")
-        turn.set_ylabel("degrees")
+        _legend_above(shift)
+        shift.set_ylabel("shift, mm")
+        turn.set_ylabel("turn, °")
         fd.plot(time_s, course.fd_mm, color=INK, lw=0.9)
         fd.axhline(fd_threshold_mm, color=WARM, lw=0.9, ls="--")
-        fd.set(ylabel="FD, mm", xlabel="scanner time, s")
-        fd.set_xlim(0, time_s[-1])
+        fd.set_ylabel("FD, mm")
+        fd.set_ylim(bottom=0)
+        figure.align_ylabels()
+        _end_with_time(fd, course)
 
-    return _svg(draw, 8.4, 4.2)
+    return _svg("motion", draw, 4.2)
 
 
 def latency(course: Course) -> str:
@@ -115,22 +121,32 @@ def latency(course: Course) -> str:
         _histogram(left, course.latency_ms, "volume complete → feedback published, ms")
         _histogram(right, course.flip_ms, "feedback published → flip, ms")
 
-    return _svg(draw, 8.4, 2.4)
+    return _svg("latency", draw, 2.4)
 
 
-def _histogram(axes: Axes, values_ms: NDArray[np.float64], label: str) -> None:
-    axes.set_xlabel(label)
-    axes.set_ylabel("count")
-    if not len(values_ms):
-        axes.text(0.5, 0.5, "none", ha="center", transform=axes.transAxes, color=QUIET)
-        return
-    # One restart lasts seconds; the histogram is about the others, and says what it leaves out.
-    limit = 4.0 * float(np.median(values_ms))
-    inside = values_ms[values_ms <= limit]
-    axes.hist(inside, bins=40, color=ACCENT)
-    note = f"median {np.median(values_ms):.1f}, p99 {np.percentile(values_ms, 99):.1f}"
-    beyond = len(values_ms) - len(inside)
-    axes.set_title(note + (f"; {beyond} beyond" if beyond else ""), fontsize=8, color=INK)
+def _score_with_error(axes: Axes, course: Course) -> None:
+    time_s, low = course.time_s, course.score - course.standard_error
+    high = course.score + course.standard_error
+    band = {"color": ACCENT, "alpha": 0.2, "lw": 0, "label": "± 1 standard error"}
+    axes.fill_between(time_s, low, high, **band)
+    axes.plot(time_s, course.score, color=ACCENT, lw=1.4, label="raw score")
+    if course.trials:
+        at_s = [time_s[min(trial.index, len(time_s) - 1)] for trial in course.trials]
+        scores = [trial.score for trial in course.trials]
+        errors = [trial.standard_error for trial in course.trials]
+        points = {"fmt": "o", "color": INK, "ms": 5, "lw": 1.2, "label": "trial"}
+        axes.errorbar(at_s, scores, errors, **points)
+
+
+def _shade_rest(all_axes: tuple[Axes, ...], course: Course) -> None:
+    """A pale ground while the participant rests."""
+    resting = np.array([scene == "rest" for scene in course.scene] + [False])
+    turns = np.flatnonzero(np.diff(resting.astype(int), prepend=0))
+    for start, stop in zip(turns[::2], turns[1::2], strict=True):
+        for axes in all_axes:
+            label = "rest" if axes is all_axes[0] and start == turns[0] else None
+            span_s = np.array([start, stop]) * course.plan.tr_s
+            axes.axvspan(*span_s, color=PALE, lw=0, zorder=0, label=label)
 
 
 def _mark_faults(axes: Axes, course: Course) -> None:
@@ -144,11 +160,39 @@ def _mark_faults(axes: Axes, course: Course) -> None:
             axes.axvline((index + 1) * course.plan.tr_s, color=colour, lw=0.8, label=label)
 
 
-def _svg(draw: Callable[[Figure], None], width_in: float, height_in: float) -> str:
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(width_in, height_in), layout="constrained")
+def _histogram(axes: Axes, values_ms: NDArray[np.float64], label: str) -> None:
+    axes.set_xlabel(label)
+    axes.set_ylabel("count")
+    if not len(values_ms):
+        axes.set(xticks=(), yticks=())
+        axes.text(0.5, 0.5, "none", ha="center", transform=axes.transAxes, color=QUIET)
+        return
+    # One restart lasts seconds; the histogram is about the others, and says what it leaves out.
+    limit = 4.0 * float(np.median(values_ms))
+    inside = values_ms[values_ms <= limit]
+    axes.hist(inside, bins=40, color=ACCENT)
+    note = f"median {np.median(values_ms):.1f}, p99 {np.percentile(values_ms, 99):.1f}"
+    beyond = len(values_ms) - len(inside)
+    axes.set_title(note + (f"; {beyond} beyond" if beyond else ""), fontsize=8, color=INK)
+
+
+def _legend_above(axes: Axes) -> None:
+    """Outside the curves, so that it never covers one."""
+    place = {"loc": "lower left", "bbox_to_anchor": (-0.01, 0.98), "borderaxespad": 0.2}
+    axes.legend(ncols=6, fontsize=8, handlelength=1.4, columnspacing=1.4, **place)
+
+
+def _end_with_time(axes: Axes, course: Course) -> None:
+    axes.set_xlabel("scanner time, s")
+    axes.set_xlim(0, course.time_s[-1])
+
+
+def _svg(name: str, draw: Callable[[Figure], None], height_in: float) -> str:
+    # The salt keeps the ids that a figure refers to apart from those of the page's other figures.
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):
+        figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
         draw(figure)
         buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
+        figure.savefig(buffer, format="svg", metadata=_NO_METADATA)
     text = buffer.getvalue()
-    return text[text.index("<svg") :]
+    return _GROUP_ID.sub("", text[text.index("<svg") :])

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import base64
+import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
 import numpy as np
+from numpy.typing import NDArray
 
 from rtloop.config import EngineConfig
+from rtloop.plan import LinearAnchors, Plan, RunBaseline
 from tools.runreport import figures
 from tools.runreport.course import Course, load
 from tools.runreport.figures import Truth
@@ -53,7 +56,9 @@ def write_report(
     )
     page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         course=course,
+        tiles=_tiles(course),
         summary=_summary(course),
+        settings=json.dumps({name: course.about[name] for name in ("plan", "engine")}, indent=2),
         replay=replay,
         notes=notes,
         figures={
@@ -69,28 +74,58 @@ def write_report(
     out.write_text(page, encoding="utf-8")
 
 
-def _summary(course: Course) -> list[tuple[str, str]]:
-    """What a reader wants to know first."""
-    counts = {name: course.status.count(name) for name in sorted(set(course.status)) if name}
-    finite = course.score[np.isfinite(course.score)]
-    shown = [row for row in course.tables["shown"] if row["value"] is not None]
-    latency_ms = course.latency_ms
+def _tiles(course: Course) -> list[tuple[str, str]]:
+    """What a reader wants to know first, in a word each."""
+    used = course.status.count("used")
+    scored = int(np.isfinite(course.score).sum())
     return [
-        ("Run", f"{course.about['session']} · {course.about['run']}"),
-        ("Participant", course.plan.participant),
-        ("Outcome", course.attempt.outcome or "open"),
-        ("Volumes", ", ".join(f"{count} {name}" for name, count in counts.items())),
-        ("TR, window", f"{course.plan.tr_s:g} s, {course.plan.window} volumes"),
-        ("Scores", f"{len(finite)}, mean {finite.mean():.3f}" if len(finite) else "none"),
-        ("Values shown", f"{len(shown)}, each with its flip time"),
+        ("outcome", course.attempts[-1].outcome or "open"),
+        (f"of {course.plan.n_volumes} volumes used", str(used)),
+        ("windows scored", str(scored)),
+        ("values shown, each with its flip time", str(course.values_shown)),
+        ("volume → feedback, median", _median_ms(course.latency_ms)),
+        ("feedback → flip, median", _median_ms(course.flip_ms)),
+    ]
+
+
+def _median_ms(values_ms: NDArray[np.float64]) -> str:
+    return f"{np.median(values_ms):.1f} ms" if len(values_ms) else "–"
+
+
+def _summary(course: Course) -> list[tuple[str, str]]:
+    counts = {name: course.status.count(name) for name in sorted(set(course.status)) if name}
+    silent = course.status.count("")
+    words = [f"{count} {name}" for name, count in counts.items()]
+    finite = course.score[np.isfinite(course.score)]
+    plan = course.plan
+    rows = [
+        ("Participant", plan.participant),
+        ("Volumes", ", ".join(words + ([f"{silent} not reached"] if silent else []))),
+        ("TR, window", f"{plan.tr_s:g} s, {plan.window} volumes"),
         (
-            "Volume → feedback",
-            f"median {np.median(latency_ms):.1f} ms, p99 {np.percentile(latency_ms, 99):.1f} ms"
-            if len(latency_ms)
-            else "none",
+            "Raw score",
+            f"mean {finite.mean():.3f}, SD {finite.std():.3f}" if len(finite) else "none",
         ),
+        ("Anchors", _anchors(plan)),
         ("fcnef", f"{course.about['version']}, plan {course.about['plan_digest'][:12]}"),
     ]
+    if len(course.attempts) > 1:
+        former = ", ".join(attempt.outcome or "open" for attempt in course.attempts[:-1])
+        shown = f"attempt {len(course.attempts)}, the last one; before it: {former}"
+        rows.insert(1, ("Shown", shown))
+    return rows
+
+
+def _anchors(plan: Plan) -> str:
+    """Where feedback 0 and 100 come from."""
+    anchors = plan.calibration
+    if isinstance(anchors, LinearAnchors):
+        reach = anchors.span_sd * anchors.sd
+        low, high = anchors.center - reach, anchors.center + reach
+        return f"feedback 0 at {low:.3f}, 100 at {high:.3f}, from recorded rest or set by hand"
+    if isinstance(anchors, RunBaseline):
+        return "from the first rest of this run alone: a minute or two is unsteady"
+    return f"percentiles of {len(anchors.rest_scores)} resting windows"
 
 
 def _faults(course: Course) -> list[dict[str, str]]:
