@@ -39,7 +39,7 @@ def work_buffers(volume: Shape, output: Shape) -> tuple[NDArray[np.float32], ...
     n_blocks = -(-output[0] // LANES)
     lines = volume[1] + 2 * PAD + SPARE, volume[2] + 2 * PAD + SPARE
     return (
-        aligned_zeros(4 * WIDTH),
+        aligned_zeros(8 * WIDTH),
         aligned_zeros(2 * LANES * LANES),
         aligned_zeros(max(n_blocks, 4) * lines[0] * LANES),
         aligned_zeros(output[1] * n_blocks * lines[1] * LANES),

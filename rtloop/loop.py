@@ -208,7 +208,7 @@ class Loop:
                 self._pass_by(volume, place, str(error))
                 return
         self._expect_after(volume.index)
-        self._check_clock(volume, arrived_s)
+        self._check_clock(volume)
         self._take(volume, arrived_s, place)
 
     def _take_note(self, note: Note, place: tuple[str, int]) -> None:
@@ -407,10 +407,11 @@ class Loop:
             self._fault("clock step", f"host clock moved by {step_s:+.3f} s", "scanner time leads")
         self._clock_offset_s = offset_s
 
-    def _check_clock(self, volume: Volume, arrived_s: float) -> None:
+    def _check_clock(self, volume: Volume) -> None:
+        """Scanner clock against the gateway's: when a volume was complete, not when it was taken."""
         if volume.acquired_s is None:
             return
-        for reason in self._clock_fit.update(volume.index, volume.acquired_s, arrived_s):
+        for reason in self._clock_fit.update(volume.index, volume.acquired_s, volume.received_s):
             self._fault("clock", reason, "recorded; scanner time leads", volume.index)
 
     def _watch_space(self) -> None:

@@ -75,7 +75,6 @@ class Relay:
         self._assembler = assembler
         self._publisher = Publisher(self._send, self._drop, config.gap_wait_s)
         self._ledger = Ledger()
-        self._welcome: dict[str, list[tuple[int, int]]] | None = None
         self._progress_s = time.monotonic()
         self._said = ""
         self._folder_trouble = ""
@@ -95,10 +94,10 @@ class Relay:
                 return None
             self._sleep(LONGEST_SLEEP_S)
             self._mind_link()
-        self._welcome = self._link.committed
-        self._publisher.resume(self._welcome)
+        on_record = self._link.committed
+        self._publisher.resume(on_record)
         # What lies in a spool was promised to the scanner: all of it is sent.
-        backlog = Backlog(set(self._welcome), self._past) if self._spool is None else None
+        backlog = Backlog(set(on_record), self._past) if self._spool is None else None
         return Intake(self._assembler, self._publisher, backlog, self._config.unfinished_wait_s)
 
     def turn(self, intake: Intake) -> bool:
@@ -144,17 +143,8 @@ class Relay:
 
     def _other_record(self) -> bool:
         """Whether the engine keeps another record than the one this stream was numbered for."""
-        if self._link.connected and time.monotonic() - self._progress_s > STALL_S:
-            return True
-        if self._link.committed is self._welcome:
-            return False
-        self._welcome = self._link.committed
-        last = self._ledger.last
-        if last is None:
-            return False
-        attempt, index = last
-        ranges = self._welcome.get(attempt, [])
-        return not any(first <= index <= final for first, final in ranges)
+        stalled = time.monotonic() - self._progress_s > STALL_S
+        return self._link.outdated or (self._link.connected and stalled)
 
     def _mind_folder(self) -> None:
         if not self._watch.alive:
@@ -180,7 +170,7 @@ class Relay:
         except WireError as error:
             reason = f"cannot be carried: {error}"
             self._link.send(Note("refused", item.attempt, item.index, reason, item.received_s))
-        self._ledger.sent(files, (item.attempt, item.index) if isinstance(item, Volume) else None)
+        self._ledger.sent(files)
 
     def _drop(self, files: Iterable[str]) -> None:
         """Files are needed no more: those of the spool are removed, others are not ours."""

@@ -95,26 +95,22 @@ class Ledger:
     """
 
     def __init__(self) -> None:
-        self._items: deque[tuple[tuple[str, ...], tuple[str, int] | None]] = deque()
-        self.last: tuple[str, int] | None = None
-        """Attempt and index of the last acknowledged volume."""
+        self._items: deque[tuple[str, ...]] = deque()
 
     @property
     def unsettled(self) -> int:
         """How many items were sent and not yet settled."""
         return len(self._items)
 
-    def sent(self, files: Iterable[str], volume: tuple[str, int] | None = None) -> None:
+    def sent(self, files: Iterable[str]) -> None:
         """An item made of these files (maybe none) was handed to the stream."""
-        self._items.append((tuple(files), volume))
+        self._items.append(tuple(files))
 
     def settled(self, unacknowledged: int) -> list[str]:
         """Files of items that have been acknowledged since the last call."""
         done: list[str] = []
         while len(self._items) > unacknowledged:
-            files, volume = self._items.popleft()
-            done += files
-            self.last = volume or self.last
+            done += self._items.popleft()
         return done
 
 

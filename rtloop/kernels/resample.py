@@ -27,6 +27,7 @@ from rtloop.kernels.simd import (
     fma,
     lane_numbers,
     load,
+    mul,
     select_ge,
     splat,
     store,
@@ -263,7 +264,7 @@ def filter_lines(
     # value must not depend on which others are asked for.
     segment = n
     if abs(stretch) * n > 2.0 * drift:
-        segment = max(8, 8 * int(2.0 * drift / abs(stretch) / 8.0))
+        segment = max(4, 4 * int(2.0 * drift / abs(stretch) / 4.0))
     for segment_low in range(low // segment * segment, high, segment):
         segment_high = min(segment_low + segment, n)
         shift = start + stretch * 0.5 * (segment_low + segment_high - 1)
@@ -284,14 +285,18 @@ def filter_lines(
 
 @njit(**OPTIONS)
 def _weigh_block(shift: float, table: Floats, degree: int, taps: Floats, at: int) -> int:
-    """Filter weights of sixteen samples of a row, shifted alike; returns the integer part."""
+    """Filter weights of sixteen samples of a row, shifted alike, and their derivatives after
+    them; returns the integer part."""
     shift = min(max(shift, -FAR), FAR)
     low = floor_of(shift)
     u = splat(np.float32(shift - low - 0.5))
     w = load(table, degree * WIDTH)
+    slope = splat(_ZERO)
     for m in range(degree - 1, -1, -1):
+        slope = fma(slope, u, w)
         w = fma(w, u, load(table, m * WIDTH))
     store(taps, at, w)
+    store(taps, at + 4 * WIDTH, slope)
     return low
 
 
@@ -314,7 +319,7 @@ def _fill_plane(
     Four blocks of sixteen are filtered at once. The last four may overlap those before, or the
     rows' ends: the same numbers are then written twice, or nobody reads them.
     """
-    table, n_taps, degree, _ = interpolant
+    table, n_taps, degree, drift = interpolant
     low, high, y_low, y_high = ranges
     nx, ny = shape[0], shape[1]
     stride = row_stride(nx)
@@ -340,6 +345,19 @@ def _fill_plane(
                 b = fma(splat(taps[k + WIDTH]), load(volume, q + k), b)
                 c = fma(splat(taps[k + 2 * WIDTH]), load(volume, r + k), c)
                 d = fma(splat(taps[k + 3 * WIDTH]), load(volume, s + k), d)
+            if abs(change) > 2.0 * drift:
+                # Within a block the shift changes too much to be held: go along its slope.
+                e = f = g = h = splat(_ZERO)
+                for k in range(4 * WIDTH, 4 * WIDTH + n_taps):
+                    e = fma(splat(taps[k]), load(volume, p + k - 4 * WIDTH), e)
+                    f = fma(splat(taps[k + WIDTH]), load(volume, q + k - 4 * WIDTH), f)
+                    g = fma(splat(taps[k + 2 * WIDTH]), load(volume, r + k - 4 * WIDTH), g)
+                    h = fma(splat(taps[k + 3 * WIDTH]), load(volume, s + k - 4 * WIDTH), h)
+                off = mul(
+                    sub(lane_numbers(), splat(np.float32(0.5 * (LANES - 1)))),
+                    splat(np.float32(passes[0] - 1.0)),
+                )
+                a, b, c, d = fma(off, e, a), fma(off, f, b), fma(off, g, c), fma(off, h, d)
             o = block * plane_rows + (PAD + y) * LANES
             store(plane, o, a)
             store(plane, o + plane_rows, b)

@@ -57,6 +57,7 @@ class SourceState:
         self.committed: dict[str, list[tuple[int, int]]] = {}
         self.connected = False
         self.refused = ""
+        self.outdated = False
         self._items: deque[Item] = deque()
         self._next = 0
         self._credit = 0
@@ -151,6 +152,15 @@ class SourceState:
             self.refused = (
                 f"stream {self.epoch}: expected at most {self.next_seq} items at the engine, found "
                 f"{max(welcome.acknowledged, welcome.received) + 1}; start it with a new epoch"
+            )
+            return
+        if welcome.acknowledged < self.acknowledged:
+            # Those items are no longer here to be sent again: this engine writes another record.
+            self.outdated = True
+            self.refused = (
+                f"stream {self.epoch}: expected an engine whose record holds its first "
+                f"{self.acknowledged + 1} items, found {welcome.acknowledged + 1}; "
+                "start it with a new epoch"
             )
             return
         self._drop_through(welcome.acknowledged)

@@ -248,6 +248,11 @@ class StreamSource:
         return self._state.connected
 
     @property
+    def outdated(self) -> bool:
+        """Whether the engine writes a record without this stream's beginning: start a new one."""
+        return self._state.outdated
+
+    @property
     def trouble(self) -> str:
         """Why the engine does not talk to this source, in one line; "" if nothing is known."""
         return self._state.refused or self._link.trouble

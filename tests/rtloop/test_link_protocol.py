@@ -444,6 +444,20 @@ def test_an_epoch_that_the_record_knows_better_is_refused_by_its_source() -> Non
     assert not source.connected
 
 
+def test_an_engine_with_another_record_is_told_and_nothing_is_sent_into_the_void() -> None:
+    """What was acknowledged is no longer here: a record without it can never be filled."""
+    source = welcomed_source()
+    for index in range(4):
+        add(source, index)
+    source.tick(0.0)
+    source.receive(Ack("e", 2), 0.1)
+    source.link_up()
+    source.tick(0.2)
+    source.receive(Welcome("e", -1, 8), 0.3)
+    assert "holds its first 3 items, found 0" in source.refused
+    assert [m for m in source.tick(0.4) if isinstance(m, VolumeItem)] == []
+
+
 def test_an_item_that_arrives_damaged_three_times_becomes_a_note() -> None:
     source = welcomed_source()
     add(source, 0)

@@ -17,6 +17,7 @@ import numpy as np
 from rtloop.config import EngineConfig
 from rtloop.events import Step
 from rtloop.journal import Attempt, Record, Recorded
+from rtloop.loop import TRAILING_MISSING
 from rtloop.plan import ContinuousTimeline, Plan
 from rtloop.replay import verify
 from tools.faults import Accounting, Fate
@@ -90,7 +91,7 @@ def audit(
             mine = [row for row in faults if row["attempt"] in (attempt.name, None)]
             look = _Look(plan, config, attempt, events, mine, found)
             look.places()
-            look.outcome(account, last=k == len(accounts) - 1)
+            look.outcome(account, k == len(accounts) - 1, exact)
             look.fates(account, clean, exact)
             look.design(clean)
             look.scores()
@@ -148,13 +149,17 @@ class _Look:
             self.say(f"volume {index}: {self.became[index]}, and then {fate}")
         self.became[index] = fate
 
-    def outcome(self, account: Accounting, last: bool) -> None:
+    def outcome(self, account: Accounting, last: bool, exact: bool) -> None:
         """How the attempt ended: aborted by its successor, complete, or incomplete."""
-        wanted = "complete" if account.complete else "incomplete"
-        if not last:
-            wanted = "aborted"
+        complete = account.complete if exact else self._tail() <= TRAILING_MISSING
+        wanted = "aborted" if not last else "complete" if complete else "incomplete"
         if self.attempt.outcome != wanted:
             self.say(f"expected {wanted}, found {self.attempt.outcome}")
+
+    def _tail(self) -> int:
+        """How many volumes at the run's end never came in time."""
+        seen = [k for k, fate in self.became.items() if fate in ("used", "censored")]
+        return self.plan.n_volumes - 1 - max(seen, default=-1)
 
     def fates(self, account: Accounting, clean: list[Step], exact: bool) -> None:
         """What became of each volume is what the scanner did to it."""

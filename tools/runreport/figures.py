@@ -43,7 +43,7 @@ _STYLE = {
     "svg.fonttype": "none",
 }
 _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-_GROUP_ID = re.compile(r' id="[A-Za-z0-9]+_\d+"')
+_GROUP_ID = re.compile(r' id="[A-Za-z0-9.]+_\d+"')
 
 
 def score(course: Course, truth: Truth | None = None) -> str:

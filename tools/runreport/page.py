@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +22,9 @@ from tools.runreport.figures import Truth
 __all__ = ["write_report"]
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
+
+MOST_OF_A_KIND = 8
+"""Faults of one kind that are listed one by one."""
 
 
 def write_report(
@@ -98,9 +102,11 @@ def _summary(course: Course) -> list[tuple[str, str]]:
     words = [f"{count} {name}" for name, count in counts.items()]
     finite = course.score[np.isfinite(course.score)]
     plan = course.plan
+    faults = Counter(row["kind"] for row in course.tables["fault"])
     rows = [
         ("Participant", plan.participant),
         ("Volumes", ", ".join(words + ([f"{silent} not reached"] if silent else []))),
+        ("Faults", ", ".join(f"{n} {kind}" for kind, n in faults.items()) or "none"),
         ("TR, window", f"{plan.tr_s:g} s, {plan.window} volumes"),
         (
             "Raw score",
@@ -129,19 +135,21 @@ def _anchors(plan: Plan) -> str:
 
 
 def _faults(course: Course) -> list[dict[str, str]]:
-    rows = []
-    for row in course.tables["fault"]:
+    """One line per fault; a kind that came often is one line in all."""
+    table = course.tables["fault"]
+    count = Counter(row["kind"] for row in table)
+    rows, folded = [], set()
+    for row in table:
+        kind, index, reason = row["kind"], row["volume_index"], row["reason"]
+        volume = "" if index is None else str(index)
+        if count[kind] > MOST_OF_A_KIND:
+            if kind in folded:
+                continue
+            folded.add(kind)
+            volume, reason = f"{volume} …", f"{reason} (the first of {count[kind]})"
         clock = time.strftime("%H:%M:%S", time.localtime(row["time_s"]))
-        index = row["volume_index"]
-        rows.append(
-            {
-                "time": clock,
-                "volume": "" if index is None else str(index),
-                "kind": row["kind"],
-                "reason": row["reason"],
-                "action": row["action"],
-            }
-        )
+        entries = {"time": clock, "volume": volume, "kind": kind, "reason": reason}
+        rows.append({**entries, "action": row["action"]})
     return rows
 
 

