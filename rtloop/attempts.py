@@ -22,7 +22,7 @@ from rtloop.engine import Engine
 from rtloop.errors import ConfigError, RecordError, RoiError
 from rtloop.events import Deadline, Event, Operator, Step, Unseen
 from rtloop.fingerprint import fingerprint
-from rtloop.journal import Attempt, Record, Recorded
+from rtloop.journal import Attempt, Record, Recorded, is_blank
 from rtloop.observer import Geometry
 from rtloop.plan import AtlasRois, Plan
 from rtloop.rois import RoiSet
@@ -78,7 +78,7 @@ def open_record(session: SessionConfig, entry: RunEntry, plan: Plan) -> Record:
         If the run is already recorded as complete, or was recorded with another plan.
     """
     path = session.record_path(entry)
-    if not path.exists():
+    if is_blank(path):
         return Record.create(path, about(session, entry, plan))
     record = Record.open(path, writable=True)
     recorded = record.about()

@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 
 from rtloop.kernels.resample import WIDTH
 
-__all__ = ["Interpolant", "quintic_smoother", "windowed_sinc"]
+__all__ = ["Interpolant", "band_interpolator", "quintic_smoother"]
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Interpolant:
-    """A filter's table, and how exactly it is to be placed.
+    """A filter's table.
 
     Attributes
     ----------
@@ -33,20 +33,16 @@ class Interpolant:
     n_taps : int
         Even, at most `WIDTH`.
     degree : int
-    drift : float
-        Voxels by which a sample may lie beside its place: the shift along a line of the grid is
-        held constant until it would be off by more.
     """
 
     table: NDArray[np.float32]
     n_taps: int
     degree: int
-    drift: float
 
     @property
-    def arguments(self) -> tuple[NDArray[np.float32], int, int, float]:
+    def arguments(self) -> tuple[NDArray[np.float32], int, int]:
         """What the kernels take."""
-        return self.table, self.n_taps, self.degree, self.drift
+        return self.table, self.n_taps, self.degree
 
     def weights(self, fraction: float) -> Floats:
         """Weights of the taps -n/2 + 1 .. n/2 at a position `fraction` voxels after tap 0."""
@@ -73,41 +69,60 @@ def quintic_smoother() -> Interpolant:
     Unser, doi:10.1109/79.799930.
     """
 
-    def basis(x: Floats) -> Floats:
-        total = np.zeros_like(x)
-        for j in range(7):
-            total += (-1) ** j * comb(6, j) / factorial(5) * np.clip(x + 3.0 - j, 0.0, None) ** 5
-        return total
+    taps = np.arange(-2.0, 4.0)
 
-    return _tabulate(basis, n_taps=6, degree=5, drift=0.005)
+    def weigh(fractions: Floats) -> Floats:
+        x = fractions[:, None] - taps
+        basis = np.zeros_like(x)
+        for j in range(7):
+            basis += (-1) ** j * comb(6, j) / factorial(5) * np.clip(x + 3.0 - j, 0.0, None) ** 5
+        return basis
+
+    return _tabulate(weigh, n_taps=6, degree=5)
 
 
 @cache
-def windowed_sinc() -> Interpolant:
-    """Sinc of sixteen taps under a Kaiser window (beta 4).
+def band_interpolator() -> Interpolant:
+    """Sixteen taps that err least, in the mean square, over 88 % of the resolvable frequencies.
 
-    An echo-planar image is band-limited by its k-space, so the ideal interpolant is the sinc.
-    With this window more of the image survives than with a quintic B-spline
-    (`tools.bench.motion` compares them).
+    Echo-planar images fill their band up to its end; a quintic B-spline blunts its upper third.
+    Polynomials up to degree 5 are reproduced exactly, as by a quintic spline, so that smooth
+    regions do not flicker with the head's position. On real images with known motion this leaves
+    20 % less error per voxel than quintic splines, and less in ROI means
+    (`tools.bench.motion`).
+
+    Notes
+    -----
+    Least squares over a band is interpolation with the covariance sinc(band * distance):
+    minimise w'Rw - 2 w'r(f) subject to sum_k w_k k**m = f**m, m = 0..5.
     """
-
-    def kernel(x: Floats) -> Floats:
-        inside = np.clip(1.0 - (x / 8.0) ** 2, 0.0, None)
-        return np.asarray(np.sinc(x) * np.i0(4.0 * np.sqrt(inside)), np.float64)
-
-    return _tabulate(kernel, n_taps=16, degree=6, drift=0.02)
-
-
-def _tabulate(
-    kernel: Callable[[Floats], Floats], n_taps: int, degree: int, drift: float
-) -> Interpolant:
-    """Chebyshev interpolation of the taps' weights over a voxel, their sum kept at 1."""
-    n = degree + 1
+    n_taps, band, highest = 16, 0.88, 5
     taps = np.arange(-(n_taps // 2 - 1), n_taps // 2 + 1, dtype=np.float64)
+    powers = np.arange(highest + 1)
+    n = n_taps + highest + 1
+    # Scaled to 8 voxels, powers stay near one.
+    moments = (taps[:, None] / 8.0) ** powers
+    system = np.zeros((n, n))
+    system[:n_taps, :n_taps] = np.sinc(band * (taps[:, None] - taps))
+    system[:n_taps, n_taps:] = moments
+    system[n_taps:, :n_taps] = moments.T
+
+    def weigh(fractions: Floats) -> Floats:
+        near = np.sinc(band * (fractions[:, None] - taps))
+        right = np.concatenate([near, (fractions[:, None] / 8.0) ** powers], axis=1)
+        return _solved(system, right.T)[:n_taps].T
+
+    return _tabulate(weigh, n_taps, degree=7)
+
+
+def _tabulate(weigh: Callable[[Floats], Floats], n_taps: int, degree: int) -> Interpolant:
+    """Chebyshev interpolation of the taps' weights over a voxel, their sum kept at 1.
+
+    `weigh` gives the weights (n, n_taps) at n fractions.
+    """
+    n = degree + 1
     angles = [pi * (j + 0.5) / n for j in range(n)]
-    positions = np.array([0.5 + 0.5 * cos(a) for a in angles])
-    samples = kernel(positions[:, None] - taps)
-    samples /= samples.sum(axis=1, keepdims=True)
+    samples = weigh(np.array([0.5 + 0.5 * cos(a) for a in angles]))
     rows = np.zeros((n, n_taps))
     # Chebyshev polynomials of 2u by rising powers of u: T0 = 1, T1 = 2u, T_m = 4u T_m-1 - T_m-2.
     before, current = np.zeros(n), np.zeros(n)
@@ -122,4 +137,17 @@ def _tabulate(
     rows += ((target - rows.sum(axis=1)) / n_taps)[:, None]
     table = np.zeros((n, WIDTH), np.float32)
     table[:, :n_taps] = rows
-    return Interpolant(table.ravel(), n_taps, degree, drift)
+    return Interpolant(table.ravel(), n_taps, degree)
+
+
+def _solved(system: Floats, right: Floats) -> Floats:
+    """Gaussian elimination with pivoting: the same bits whatever linear algebra is installed."""
+    rows = np.concatenate([system, right], axis=1)
+    n = len(system)
+    for i in range(n):
+        pivot = i + int(np.abs(rows[i:, i]).argmax())
+        rows[[i, pivot]] = rows[[pivot, i]]
+        rows[i] /= rows[i, i]
+        others = np.arange(n) != i
+        rows[others] -= rows[others, i : i + 1] * rows[i]
+    return rows[:, n:]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -32,7 +32,7 @@ from rtloop.rows import (
 from rtloop.volume import Volume
 from rtloop.wire import Command, Feedback, Note, Shown, Trigger
 
-__all__ = ["Attempt", "Outcome", "Record", "Recorded", "Times"]
+__all__ = ["Attempt", "Outcome", "Record", "Recorded", "Times", "is_blank"]
 
 SCHEMA_VERSION = 1
 
@@ -128,15 +128,16 @@ class Record:
         RecordError
             If the file exists already or cannot be written.
         """
-        if path.exists():
+        if not is_blank(path):
             raise RecordError(f"record {path}: expected a new file, found one; choose another name")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             record = cls(path, _connect(path, writable=True))
-            record._db.executescript(_SCHEMA)
-            with record.transaction():
-                for key, value in {"schema_version": SCHEMA_VERSION, **about}.items():
-                    record._db.execute("INSERT INTO about VALUES(?, ?)", (key, json.dumps(value)))
+            # In one piece: there is no instant at which a record has tables but no content.
+            record._db.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}")
+            for key, value in {"schema_version": SCHEMA_VERSION, **about}.items():
+                record._db.execute("INSERT INTO about VALUES(?, ?)", (key, json.dumps(value)))
+            record._db.execute("COMMIT")
         except (OSError, sqlite3.Error) as error:
             raise RecordError(
                 f"record {path}: expected a writable file, found: {error}; choose another folder"
@@ -410,6 +411,17 @@ class Record:
         names = [column[0] for column in cursor.description]
         keep = [i for i, name in enumerate(names) if name not in {"body", "voxels", "rois"}]
         return [{names[i]: row[i] for i in keep} for row in cursor]
+
+
+def is_blank(path: Path) -> bool:
+    """Whether no record is there yet: no file, or what a process left that died making one."""
+    if not path.exists():
+        return True
+    try:
+        with closing(_connect(path, writable=False)) as db:
+            return db.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
+    except sqlite3.Error:
+        return False
 
 
 def _connect(path: Path, writable: bool) -> sqlite3.Connection:

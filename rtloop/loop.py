@@ -36,7 +36,7 @@ from rtloop.link import (
 from rtloop.plan import Plan
 from rtloop.quality import ClockFit
 from rtloop.stage import Stage
-from rtloop.telemetry import step_body
+from rtloop.telemetry import ready_body, step_body, volume_faults
 from rtloop.volume import Volume
 from rtloop.wire import Command, Note, NoteItem, Shown, Telemetry, Trigger, VolumeItem
 
@@ -427,21 +427,8 @@ class Loop:
     def _record_faults(self, step: Step) -> None:
         assert self._running is not None
         name, now_s = self._running.attempt.name, time.time()
-        for index in step.missing:
-            self._record.add_fault(
-                now_s, "missing", "never arrived in time", "weight 0, feedback holds", name, index
-            )
-        if step.status in {"late", "duplicate", "refused", "censored", "ignored"}:
-            action = {
-                "late": "recorded, not used",
-                "duplicate": "ignored",
-                "refused": "counts as missing",
-                "censored": "weight 0",
-                "ignored": "recorded, not used",
-            }[step.status]
-            self._record.add_fault(
-                now_s, step.status, "; ".join(step.reasons), action, name, step.index
-            )
+        for fault in volume_faults(step):
+            self._record.add_fault(now_s, fault.kind, fault.reason, fault.action, name, fault.index)
 
     def _fault(self, kind: str, reason: str, action: str, index: int | None = None) -> None:
         name = self._running.attempt.name if self._running else None
@@ -455,14 +442,7 @@ class Loop:
         if now < self._introduce_at:
             return
         self._introduce_at = now + INTRODUCE_S
-        edges = (*self._plan.edges, *self._plan.sham_edges)
-        body: dict[str, object] = {
-            "plan": self._plan.digest[:12],
-            "n_volumes": self._plan.n_volumes,
-            "tr_s": self._plan.tr_s,
-            "edges": [f"{edge.a} – {edge.b}" for edge in edges],
-        }
-        self._tell("ready", body)
+        self._tell("ready", ready_body(self._plan))
 
     # --- telemetry ------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from rtloop.alignment import MARGIN, Fit
 from rtloop.columns import Sampler, work_buffers
 from rtloop.errors import ReaderError
-from rtloop.interpolants import windowed_sinc
+from rtloop.interpolants import band_interpolator
 from rtloop.kernels.intake import doubt_slices
 from rtloop.kernels.register import place, rigid_matrix
 from rtloop.kernels.resample import fill_columns
@@ -142,7 +142,7 @@ class Realigner:
         self._reference_sums = self._pyramid.slice_sums.copy()
         self._ordinary_sum, self._window = float(np.median(self._reference_sums)), np.zeros(7)
         self._last = Motion.from_parameters(np.zeros(6), self)
-        self._sinc = windowed_sinc().arguments
+        self._interpolant = band_interpolator().arguments
         self._dims = np.array(self._shape, np.int64)
         self._buffers = work_buffers(self._shape, self._shape)
         self._matrix, self._passes, self._work = np.zeros((4, 4)), np.zeros(12), np.zeros((3, 4, 4))
@@ -279,13 +279,20 @@ class Realigner:
             self._pyramid.volume,
             self._dims,
             self._passes,
-            self._sinc,
+            self._interpolant,
             columns.box,
             columns.spans,
             1,
             self._buffers,
         )
-        common = self._dims, self._matrix, self._passes, self._sinc, wanted.rows, self._buffers
+        common = (
+            self._dims,
+            self._matrix,
+            self._passes,
+            self._interpolant,
+            wanted.rows,
+            self._buffers,
+        )
         if sampler is None:
             sample_all(*common, out)
         else:

@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 from rtloop import attempts
 from rtloop.config import RunEntry, SessionConfig
 from rtloop.errors import ConfigError, DisplayError, LinkError, RecordError
-from rtloop.journal import Record
+from rtloop.journal import Record, is_blank
 from rtloop.plan import AtlasRois, Plan
 from rtloop.readers.binding import ScannerConfig
 
@@ -62,7 +62,7 @@ def next_run(session: SessionConfig, name: str | None = None) -> RunEntry:
 
 
 def _complete(path: Path) -> bool:
-    if not path.exists():
+    if is_blank(path):
         return False
     with Record.open(path) as record:
         return any(attempt.outcome == "complete" for attempt in record.attempts())

@@ -96,7 +96,9 @@ def _spheres(texts: Sequence[str]) -> dict[str, Any]:
 def _atlas(path: Path, base: Path) -> dict[str, Any]:
     values = _label_values(path)
     labels = {value: f"label-{value}" for value in values}
-    names = _label_names(path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".tsv"))
+    names = _label_names(
+        path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".tsv")
+    )
     labels |= {value: names[value] for value in values if value in names}
     place, near = path.resolve(), base.resolve()
     text = str(place.relative_to(near)) if place.is_relative_to(near) else str(place)
@@ -127,7 +129,9 @@ def _label_names(table: Path) -> dict[int, str]:
         return {}
     try:
         with table.open(encoding="utf-8", newline="") as stream:
-            return {int(row["index"]): row["name"] for row in csv.DictReader(stream, delimiter="\t")}
+            return {
+                int(row["index"]): row["name"] for row in csv.DictReader(stream, delimiter="\t")
+            }
     except (KeyError, TypeError, ValueError) as error:
         raise RoiError(
             f"{table}: expected tab-separated columns index (whole numbers) and name, found others; "

@@ -4,6 +4,7 @@ It hears the engine's broadcast and sends commands; it holds nothing the loop ne
 dead page can slow nothing.
 """
 
-from rtloop.console.app import ConsoleConfig, make_app, serve
+from rtloop.console.app import ConsoleConfig, make_app
+from rtloop.console.server import serve
 
 __all__ = ["ConsoleConfig", "make_app", "serve"]

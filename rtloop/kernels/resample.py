@@ -7,7 +7,7 @@ line needs one set of filter weights, and sixteen neighbouring lines are filtere
 sample is taken on the volume's own grid, every axis is interpolated exactly once, and a voxel
 costs three filters of n taps instead of one of n**3.
 
-An interpolant is a tuple `(table, n_taps, degree, drift)`, see `rtloop.interpolants`. With a
+An interpolant is a tuple `(table, n_taps, degree)`, see `rtloop.interpolants`. With a
 smoothing filter for a table the same passes give the smoothed image that registration compares.
 Lines are continued by reflection at their outer voxel edges.
 """
@@ -57,7 +57,7 @@ __all__ = [
     "separate",
 ]
 
-PAD = 12
+PAD = 16
 """Rows added by reflection at both ends of a line: half the longest filter and some shift."""
 
 ROW_START = 16
@@ -76,17 +76,27 @@ EXTRA = 8
 FAR = 40.0
 """Voxels to which a row's shift is clipped; what lies farther is outside the volume anyway."""
 
+HELD_LINE = 0.05
+"""Voxels of shift along a line that one set of weights and their slopes may serve; the error is
+half its square times the image's second derivative."""
+
+HELD_BLOCK = 0.002
+"""Voxels by which the shift may be wrong within sixteen samples of a row before slopes are used."""
+
+SLOPES = 32
+"""Rows from a weight to its slope in the weights' buffer."""
+
 WIDTH = 16
 """Row length of the interpolants' tables; filters have at most this many taps."""
 
 OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
-INTERPOLANT = "Tuple((f4[::1], i8, i8, f8))"
+INTERPOLANT = "Tuple((f4[::1], i8, i8))"
 BUFFERS = "UniTuple(f4[::1], 5)"
 TARGET = "Tuple((f4[::1], i8, i8))"
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 Ints = NDArray[np.int64]
-Interpolation = tuple[Floats, int, int, float]
+Interpolation = tuple[Floats, int, int]
 Buffers = tuple[Floats, ...]
 Target = tuple[Floats, int, int]
 """Where rows go: array, place of row 0, floats from row to row."""
@@ -156,7 +166,7 @@ def extent(passes: Doubles, row: int, box: Ints, z: int) -> tuple[float, float]:
 def _weigh_lanes(
     start: float, step: float, table: Floats, n_taps: int, degree: int, weights: Floats
 ) -> tuple[int, int]:
-    """Filter weights of sixteen lines shifted by start + lane * step voxels.
+    """Filter weights of sixteen lines shifted by start + lane * step voxels, and their slopes.
 
     Returns the shift's common integer part and the number of taps: lanes whose integer part is
     larger have their weights moved up by as many taps.
@@ -172,17 +182,27 @@ def _weigh_lanes(
     u = sub(sub(shift, whole), splat(_HALF))
     for k in range(n_taps):
         w = splat(table[degree * WIDTH + k])
+        slope = splat(_ZERO)
         for m in range(degree - 1, -1, -1):
+            slope = fma(slope, u, w)
             w = fma(w, u, splat(table[m * WIDTH + k]))
         store(weights, k * LANES, w)
+        store(weights, (SLOPES + k) * LANES, slope)
     for moved in range(1, extra + 1):
-        top = n_taps + moved - 1
         threshold = splat(np.float32(moved))
-        for k in range(top, -1, -1):
-            here = splat(_ZERO) if k == top else load(weights, k * LANES)
-            below = splat(_ZERO) if k == 0 else load(weights, (k - 1) * LANES)
-            store(weights, k * LANES, select_ge(whole, threshold, below, here))
+        _move_up(weights, 0, n_taps + moved - 1, whole, threshold)
+        _move_up(weights, SLOPES, n_taps + moved - 1, whole, threshold)
     return low, n_taps + extra
+
+
+@njit(**OPTIONS)
+def _move_up(weights: Floats, first: int, top: int, whole: Any, threshold: Any) -> None:
+    """Move rows first..first + top up by one in the lanes where whole >= threshold."""
+    above = splat(_ZERO)
+    for k in range(first + top, first - 1, -1):
+        below = splat(_ZERO) if k == first else load(weights, (k - 1) * LANES)
+        store(weights, k * LANES, select_ge(whole, threshold, below, above))
+        above = below
 
 
 @njit(**OPTIONS)
@@ -191,28 +211,37 @@ def _filter(
     at: int,
     weights: Floats,
     n_taps: int,
+    change: tuple[float, float],
     target: Target,
     rows: tuple[int, int, int],
 ) -> None:
-    """out[i] = sum_k weights[k] * source[i + k] for rows of sixteen lanes, four rows at once."""
+    """out[i] = sum_k weights[k] * source[i + k] for rows of sixteen lanes, four rows at once.
+
+    The weights hold at row change[1]; away from it they follow their slopes, change[0] a row.
+    """
     out, out_at, out_step = target
     low, high, every = rows
     next_row = every * LANES
-    for i in range(low, high, 4 * every):
+    # Groups begin at multiples of four rows wherever `low` is, so that a row's weights do not
+    # depend on which others are wanted.
+    first = low % every
+    for i in range(first + (low - first) // (4 * every) * (4 * every), high, 4 * every):
         a = b = c = d = splat(_ZERO)
         p = at + i * LANES
+        away = splat(np.float32(change[0] * (i + 1.5 * every - change[1])))
         for k in range(n_taps):
-            w = load(weights, k * LANES)
+            w = fma(away, load(weights, (SLOPES + k) * LANES), load(weights, k * LANES))
             q = p + k * LANES
             a = fma(w, load(source, q), a)
             b = fma(w, load(source, q + next_row), b)
             c = fma(w, load(source, q + 2 * next_row), c)
             d = fma(w, load(source, q + 3 * next_row), d)
         o = out_at + i * out_step
-        store(out, o, a)
-        if i + every < high:
+        if i >= low:
+            store(out, o, a)
+        if low <= i + every < high:
             store(out, o + every * out_step, b)
-        if i + 2 * every < high:
+        if low <= i + 2 * every < high:
             store(out, o + 2 * every * out_step, c)
         if i + 3 * every < high:
             store(out, o + 3 * every * out_step, d)
@@ -256,31 +285,34 @@ def filter_lines(
     lane l is taken at i * (1 + stretch) + start + l * step; `rows` are (first, end, every). Rows
     whose taps reach farther than the padding become `far`.
     """
-    table, n_taps, degree, drift = interpolant
+    table, n_taps, degree = interpolant
     start, step, stretch = course
     low, high, every = rows
     out, out_at, out_step = target
-    # Segments of constant shift lie on the whole line, not on what is wanted of it: a voxel's
-    # value must not depend on which others are asked for.
+    # Segments lie on the whole line, and groups of four rows on multiples of four, not on what is
+    # wanted of it: a voxel's value must not depend on which others are asked for.
     segment = n
-    if abs(stretch) * n > 2.0 * drift:
-        segment = max(4, 4 * int(2.0 * drift / abs(stretch) / 4.0))
+    if abs(stretch) * n > 2.0 * HELD_LINE:
+        segment = max(8, 8 * int(2.0 * HELD_LINE / abs(stretch) / 8.0))
     for segment_low in range(low // segment * segment, high, segment):
         segment_high = min(segment_low + segment, n)
-        shift = start + stretch * 0.5 * (segment_low + segment_high - 1)
+        middle = 0.5 * (segment_low + segment_high - 1)
+        shift = start + stretch * middle
         shift = min(max(shift, -1e6), 1e6)
         whole, taps = _weigh_lanes(shift, step, table, n_taps, degree, weights)
         first = PAD + whole - (n_taps // 2 - 1)
-        # Rows in reach of the padding, those before and those after.
+        # Rows in reach of the padding (a group may begin three rows earlier), before and after.
         begin = _first_row(max(segment_low, low), low, every)
         end = min(segment_high, high)
-        inner = min(_first_row(max(begin, -first), low, every), end)
+        inner = min(_first_row(max(begin, 3 * every - first), low, every), end)
         outer = max(_first_row(min(end, n + 2 * PAD - first - taps + 1), low, every), inner)
         for i in range(begin, inner, every):
             store(out, out_at + i * out_step, splat(far))
         for i in range(outer, end, every):
             store(out, out_at + i * out_step, splat(far))
-        _filter(source, at + first * LANES, weights, taps, target, (inner, min(outer, end), every))
+        wanted = (inner, min(outer, end), every)
+        change = (stretch, middle)
+        _filter(source, at + first * LANES, weights, taps, change, target, wanted)
 
 
 @njit(**OPTIONS)
@@ -319,7 +351,7 @@ def _fill_plane(
     Four blocks of sixteen are filtered at once. The last four may overlap those before, or the
     rows' ends: the same numbers are then written twice, or nobody reads them.
     """
-    table, n_taps, degree, drift = interpolant
+    table, n_taps, degree = interpolant
     low, high, y_low, y_high = ranges
     nx, ny = shape[0], shape[1]
     stride = row_stride(nx)
@@ -345,7 +377,7 @@ def _fill_plane(
                 b = fma(splat(taps[k + WIDTH]), load(volume, q + k), b)
                 c = fma(splat(taps[k + 2 * WIDTH]), load(volume, r + k), c)
                 d = fma(splat(taps[k + 3 * WIDTH]), load(volume, s + k), d)
-            if abs(change) > 2.0 * drift:
+            if abs(change) > 2.0 * HELD_BLOCK:
                 # Within a block the shift changes too much to be held: go along its slope.
                 e = f = g = h = splat(_ZERO)
                 for k in range(4 * WIDTH, 4 * WIDTH + n_taps):
@@ -386,7 +418,7 @@ def fill_columns(
     volume : float32 buffer laid out by `intake.take_in`, finite
     shape : (3,) volume's n_x, n_y, n_z
     passes : (12,) from `separate`
-    interpolant : table, number of taps, degree, drift
+    interpolant : table, number of taps, degree
     box : (6,) output's x, y, z ranges (low, high, exclusive) that will be asked for
     spans : (n_blocks, 2) output's y range wanted per block of sixteen x
     every : of these y, every how manieth is wanted (1 or 2)

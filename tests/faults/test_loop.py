@@ -6,6 +6,8 @@ import contextlib
 import os
 import signal
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from rtloop.errors import RecordError
-from rtloop.journal import Record
+from rtloop.journal import Record, is_blank
 from rtloop.link import Listener, Reporter
 from rtloop.loop import Loop
 from rtloop.replay import verify
@@ -193,3 +195,48 @@ def test_a_late_volume_does_not_hold_the_feedback_of_its_successor() -> None:
     assert late.status == "late"
     assert shown.scene == "feedback"
     assert late.screen == shown
+
+
+# --- a record whose making was cut short -------------------------------------------------------
+
+HALF_MADE = """
+import os, sys
+from pathlib import Path
+from rtloop import journal
+
+class Dying:
+    def __init__(self, db, left): self.db, self.left = db, left
+    def __getattr__(self, name): return getattr(self.db, name)
+    def execute(self, *arguments):
+        if self.left == 0: os.kill(os.getpid(), 9)
+        self.left -= 1
+        return self.db.execute(*arguments)
+    def executescript(self, text):
+        for statement in text.split(";"): self.execute(statement)
+
+real = journal._connect
+journal._connect = lambda path, writable: (
+    Dying(real(path, True), int(sys.argv[2])) if writable else real(path, False))
+journal.Record.create(Path(sys.argv[1]), {"plan": 1, "engine": 2})
+"""
+
+
+@pytest.mark.parametrize("after", [0, 3, 12, 19])
+def test_a_record_half_made_is_made_anew(site: Quiet, after: int) -> None:
+    """Killed at any instant of making it, the engine finds no record, not a broken one."""
+    site.record.parent.mkdir()
+    made = subprocess.run([sys.executable, "-c", HALF_MADE, str(site.record), str(after)], check=False)
+    assert made.returncode == -signal.SIGKILL
+    assert is_blank(site.record)
+    with site.loop() as loop, site.source() as source:
+        for volume in VOLUMES:
+            source.send(volume)
+        assert source.drain(PATIENCE_S)
+        loop.end(PATIENCE_S)
+    assert site.outcomes() == ["complete"]
+
+
+def test_a_file_that_is_no_record_is_not_blank(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    assert not is_blank(tmp_path / "notes.txt")
+    assert is_blank(tmp_path / "none.sqlite")

@@ -190,9 +190,8 @@ def _can_be_nan(series: RecordedSeries, way: Way) -> bool:
     return way.entrance == "stream" or series.form in ("nifti", "nifti4d")
 
 
-def unpacked(data: Path) -> dict[str, Path]:
-    """Folders (or the 4-D file) of the real series, unpacked once per machine's cache."""
-    root = ROOT / ".cache" / "series"
+def unpacked(data: Path, root: Path = ROOT / ".cache" / "series") -> dict[str, Path]:
+    """Folders (or the 4-D file) of the real series, unpacked into `root` where they are not yet."""
     root.mkdir(parents=True, exist_ok=True)
     for archive in sorted((data / "dicom").rglob("*.tar.xz")):
         with tarfile.open(archive, "r:xz") as tar:

@@ -8,7 +8,7 @@ import scipy.ndimage
 from numpy.typing import NDArray
 
 from rtloop.columns import Sampler, volume_buffer, work_buffers
-from rtloop.interpolants import Interpolant, quintic_smoother, windowed_sinc
+from rtloop.interpolants import Interpolant, band_interpolator, quintic_smoother
 from rtloop.kernels.intake import take_in
 from rtloop.kernels.resample import extent, fill_columns, separate
 from rtloop.kernels.sample import sample_all, sample_some
@@ -92,17 +92,17 @@ def test_a_shift_equals_scipys_tensor_product(shift: tuple[float, float, float])
 
 
 @pytest.mark.parametrize("angle", [0.004, 0.03, 0.09])
-@pytest.mark.parametrize("interpolant", [quintic_smoother(), windowed_sinc()])
+@pytest.mark.parametrize("interpolant", [quintic_smoother(), band_interpolator()])
 def test_a_turn_equals_three_plain_passes(angle: float, interpolant: Interpolant) -> None:
     image, matrix = _noise(), _turn(angle, 0.4, -0.3, 0.2)
     found = _Resampler(image)(matrix, interpolant)
     expected = _three_passes(image.astype(np.float64), matrix, interpolant)
     inside = np.isfinite(found)
     assert inside.mean() > 0.7
-    # Shifts held constant over parts of a line are at most `drift` or 8 rows of stretch off.
-    off = max(interpolant.drift, 8 * angle**2)
-    assert np.abs(found - expected)[inside].max() < 8.0 * off + 1e-4
-    assert np.abs(found - expected)[inside].std() < 0.8 * off + 1e-5
+    # Weights serve a line, and follow it by their slopes: the error is of second order.
+    off = 0.5 * min(max(0.05, 8 * angle**2), 40 * angle**2) ** 2
+    assert np.abs(found - expected)[inside].max() < 20 * off + 0.04
+    assert np.abs(found - expected)[inside].std() < 2 * off + 2e-3
 
 
 def _three_passes(image: Floats, matrix: Floats, interpolant: Interpolant) -> Floats:
@@ -166,7 +166,7 @@ def test_a_formulas_image_is_brought_back() -> None:
     head = Head()
     motion = rigid(np.array([0.6, -0.5, 0.7, 0.03, -0.02, 0.04]), head.centre)
     matrix = np.linalg.inv(head.affine) @ motion @ head.affine
-    found = _Resampler(head(motion))(matrix, windowed_sinc())
+    found = _Resampler(head(motion))(matrix, band_interpolator())
     inside = np.isfinite(found)
     error = (found - head())[inside] / head.level
     assert np.sqrt((error**2).mean()) < 3e-3
@@ -178,8 +178,8 @@ def test_some_voxels_are_those_of_all_bit_for_bit(angle: float) -> None:
     rng = np.random.default_rng(5)
     voxels = np.argwhere(rng.random(SHAPE) < 0.05)
     voxels = np.concatenate([voxels, voxels[:7]])[rng.permutation(len(voxels) + 7)]
-    full = resampler(matrix, windowed_sinc())
-    some = resampler(matrix, windowed_sinc(), voxels)
+    full = resampler(matrix, band_interpolator())
+    some = resampler(matrix, band_interpolator(), voxels)
     np.testing.assert_array_equal(some, full[tuple(voxels.T)])
     assert np.isnan(some).any()
 
@@ -187,8 +187,8 @@ def test_some_voxels_are_those_of_all_bit_for_bit(angle: float) -> None:
 def test_a_constant_at_bold_magnitude_stays_constant() -> None:
     image = np.full(SHAPE, 10_000.0, np.float32)
     for angle in (0.0, 0.01, 0.08):
-        found = _Resampler(image)(_turn(angle, 0.3, 0.4, -0.2), windowed_sinc())
-        np.testing.assert_allclose(found[np.isfinite(found)], 10_000.0, rtol=1e-5)
+        found = _Resampler(image)(_turn(angle, 0.3, 0.4, -0.2), band_interpolator())
+        np.testing.assert_allclose(found[np.isfinite(found)], 10_000.0, rtol=3e-5)
 
 
 @pytest.mark.parametrize("far", [45.0, -300.0, 1e5, -1e9])
@@ -198,11 +198,11 @@ def test_a_volume_moved_out_of_sight_is_nan(far: float, axis: int) -> None:
     shift[axis] = far
     matrix = _turn(0.02, 0.0, 0.0, 0.0)
     matrix[:3, 3] += shift
-    assert np.isnan(_Resampler(_noise())(matrix, windowed_sinc())).all()
+    assert np.isnan(_Resampler(_noise())(matrix, band_interpolator())).all()
 
 
 def test_results_do_not_depend_on_what_came_before() -> None:
     resampler, matrix = _Resampler(_noise()), _turn(0.04, 0.2, 0.1, 0.3)
-    first = resampler(matrix, windowed_sinc()).copy()
+    first = resampler(matrix, band_interpolator()).copy()
     resampler(_turn(0.3, 5.0, -9.0, 4.0), quintic_smoother())
-    np.testing.assert_array_equal(resampler(matrix, windowed_sinc()), first)
+    np.testing.assert_array_equal(resampler(matrix, band_interpolator()), first)
