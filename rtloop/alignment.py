@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from rtloop.columns import Columns, aligned_zeros, work_buffers
 from rtloop.interpolants import quintic_smoother
+from rtloop.kernels.layout import PAD, SPARE
 from rtloop.kernels.register import N_PARAMETERS, N_SUMS, accumulate, advance, place
-from rtloop.kernels.resample import PAD, SPARE, fill_columns
+from rtloop.kernels.resample import fill_columns
 from rtloop.kernels.simd import LANES
 
 __all__ = ["MARGIN", "Fit", "Level"]

@@ -12,7 +12,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from rtloop.kernels.resample import PAD, SLOPES, SPARE, VOLUME_MARGIN, WIDTH, row_stride
+from rtloop.kernels.layout import PAD, SLOPES, SPARE, VOLUME_MARGIN, WIDTH, row_stride
 from rtloop.kernels.simd import LANES
 
 __all__ = ["Columns", "Sampler", "aligned_zeros", "volume_buffer", "work_buffers"]
@@ -39,9 +39,9 @@ def work_buffers(volume: Shape, output: Shape) -> tuple[NDArray[np.float32], ...
     n_blocks = -(-output[0] // LANES)
     lines = volume[1] + 2 * PAD + SPARE, volume[2] + 2 * PAD + SPARE
     return (
-        aligned_zeros(8 * WIDTH),
+        aligned_zeros(5 * WIDTH),
         aligned_zeros(2 * SLOPES * LANES),
-        aligned_zeros(max(n_blocks, 4) * lines[0] * LANES),
+        aligned_zeros((n_blocks + 3) * lines[0] * LANES),
         aligned_zeros(output[1] * n_blocks * lines[1] * LANES),
         aligned_zeros((output[2] + SPARE) * LANES),
     )

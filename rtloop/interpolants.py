@@ -15,7 +15,7 @@ from math import comb, cos, factorial, pi
 import numpy as np
 from numpy.typing import NDArray
 
-from rtloop.kernels.resample import WIDTH
+from rtloop.kernels.layout import WIDTH
 
 __all__ = ["Interpolant", "band_interpolator", "quintic_smoother"]
 

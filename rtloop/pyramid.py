@@ -15,7 +15,7 @@ from rtloop.alignment import MARGIN, Fit, Level
 from rtloop.columns import volume_buffer
 from rtloop.errors import ReaderError
 from rtloop.kernels.intake import take_in
-from rtloop.kernels.resample import ROW_START, VOLUME_MARGIN
+from rtloop.kernels.layout import ROW_START, VOLUME_MARGIN
 
 __all__ = ["Pyramid"]
 

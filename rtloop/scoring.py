@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from rtloop.circuit import Circuit, Score
 from rtloop.config import EngineConfig
-from rtloop.connectivity import SlidingWindowFC
+from rtloop.connectivity import SlidingWindowFC, edge_pairs
 from rtloop.denoise import Denoiser, NuisanceModel
 from rtloop.observer import Geometry
 from rtloop.plan import Plan, PlanEdge
@@ -74,17 +74,19 @@ class Scorer:
         self.circuits = [_circuit(edges, rois) for edges in planned]
         self._nuisance = _nuisance(config, plan.n_volumes, plan.tr_s)
         self._denoiser = Denoiser(rois.n_rois, self._nuisance)
+        self._courses = [
+            circuit.autocorrelation(plan.tr_s, self._nuisance.n_regressors)
+            for circuit in self.circuits
+        ]
         for seed in seeds:
             aligner = _aligner(config, rois, geometry, self.circuits)
             model = _nuisance(config, seed.n_planned, plan.tr_s)
-            n_tissues = len(config.denoise.tissue)
-            self._denoiser.seed(*_seed_rows(seed, model, n_tissues, aligner))
+            self._seed(*_seed_rows(seed, model, len(config.denoise.tissue), aligner))
         self._aligner = _aligner(config, rois, geometry, self.circuits)
         edges, self._places = self._edges(rois.n_rois)
         self._fc = SlidingWindowFC(rois.n_rois, plan.window, edges, self._nuisance.n_regressors)
         self._correlations = np.full(len(self._fc.edges), math.nan)
-        self._autocorrelations = [c.autocorrelation(plan.tr_s) for c in self.circuits]
-        self._residual = np.zeros(rois.n_rois)
+        self._blank = np.full(rois.n_rois, math.nan)
 
     @property
     def regressor_names(self) -> tuple[str, ...]:
@@ -134,8 +136,7 @@ class Scorer:
         if self._aligner is None:
             return signals, weight
         there = signals is not None and weight > 0
-        blank = np.full(len(self._residual), math.nan)
-        aligned, valid = self._aligner.update(blank if signals is None else signals, there)
+        aligned, valid = self._aligner.update(self._blank if signals is None else signals, there)
         return (aligned, weight) if valid else (None, 0.0)
 
     def _follow(
@@ -145,14 +146,23 @@ class Scorer:
         weight: float,
     ) -> None:
         """Betas and autocorrelation of the run so far."""
-        usable = False
-        if weight > 0 and signals is not None and row is not None:
-            self._denoiser.update(row, signals, weight)
-            usable = self._denoiser.ready(self._config.denoise.volumes_per_regressor)
-            if usable:
-                self._denoiser.residual(signals, row, self._residual)
-        for circuit, course in zip(self.circuits, self._autocorrelations, strict=True):
-            course.update(*((self._residual[circuit.rois], weight) if usable else (None, 0.0)))
+        if signals is None or row is None or weight == 0:
+            for course in self._courses:
+                course.update(None, 0.0)
+            return
+        self._denoiser.update(row, signals, weight)
+        for circuit, course in zip(self.circuits, self._courses, strict=True):
+            course.update(signals[circuit.rois], weight, row)
+
+    def _seed(
+        self,
+        rows: NDArray[np.float64],
+        signals: NDArray[np.float64],
+        weights: NDArray[np.float64],
+    ) -> None:
+        self._denoiser.seed(rows, signals, weights)
+        for circuit, course in zip(self.circuits, self._courses, strict=True):
+            course.seed(rows, signals[:, circuit.rois], weights, self._nuisance.n_own)
 
     def _say(self) -> Window:
         n_samples = self._fc.effective_samples
@@ -164,10 +174,11 @@ class Scorer:
         followed = self._correlations[self._places]
         if reason:
             return Window(followed, (NO_SCORE,) * len(self.circuits), n_samples, reason)
+        betas, products = self._denoiser.betas, self._fc.regressor_products()
         weights, scores, start = self._fc.weights, [], 0
-        for circuit, course in zip(self.circuits, self._autocorrelations, strict=True):
+        for circuit, course in zip(self.circuits, self._courses, strict=True):
             stop = start + len(circuit.edges)
-            scores.append(circuit.score(followed[start:stop], course, weights))
+            scores.append(circuit.score(followed[start:stop], course, weights, betas, products))
             start = stop
         undefined = "" if math.isfinite(scores[0].value) else "an edge's correlation is undefined"
         return Window(followed, tuple(scores), n_samples, undefined)
@@ -186,10 +197,12 @@ class Scorer:
 
     def _edges(self, n_rois: int) -> tuple[NDArray[np.int64] | None, NDArray[np.int64]]:
         """Edges to follow (None for all), and where the circuits' edges are among them."""
+        places = np.concatenate([circuit.positions(n_rois) for circuit in self.circuits])
         if self._config.connectivity.edges == "all":
-            return None, np.concatenate([c.positions(n_rois) for c in self.circuits])
-        edges = np.concatenate([circuit.edges for circuit in self.circuits])
-        return edges, np.arange(len(edges))
+            return None, places
+        # Circuits may share an edge; it is followed once.
+        followed, among = np.unique(places, return_inverse=True)
+        return edge_pairs(n_rois)[followed], among
 
 
 def _circuit(edges: tuple[PlanEdge, ...], rois: RoiSet) -> Circuit:
@@ -213,25 +226,20 @@ def _nuisance(config: EngineConfig, n_volumes: int, tr_s: float) -> NuisanceMode
 def _seed_rows(
     seed: SeedRun, model: NuisanceModel, n_tissues: int, aligner: SliceAligner | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Regressors, signals and weights of a seeding run, made as the run's own are."""
-    rows = np.array(
-        [
-            model.row(int(index), parameters, tissue[:n_tissues]).copy()
-            for index, parameters, tissue in zip(
-                seed.indices, seed.parameters, seed.tissue, strict=True
-            )
-        ]
-    )
-    if aligner is None:
-        return rows, seed.signals, seed.weights
-    blank = np.full(seed.signals.shape[1], math.nan)
-    signals, weights, before = seed.signals.copy(), seed.weights.copy(), int(seed.indices[0]) - 1
+    """Regressors, signals and weights of a seeding run, made as the run's own are.
+
+    One row for each volume of scanner time; those that were not observed have weight 0.
+    """
+    first, n = int(seed.indices[0]), int(seed.indices[-1] - seed.indices[0]) + 1
+    rows, weights = np.zeros((n, model.n_regressors)), np.zeros(n)
+    signals = np.full((n, seed.signals.shape[1]), math.nan)
     for k, index in enumerate(seed.indices.tolist()):
-        for _ in range(before + 1, index):
-            aligner.update(blank, False)
-        aligned, valid = aligner.update(seed.signals[k], bool(seed.weights[k] > 0))
-        signals[k], before = aligned, index
-        weights[k] = weights[k] if valid else 0.0
+        rows[index - first] = model.row(index, seed.parameters[k], seed.tissue[k, :n_tissues])
+        signals[index - first], weights[index - first] = seed.signals[k], seed.weights[k]
+    if aligner is not None:
+        for k in range(n):
+            signals[k], valid = aligner.update(signals[k].copy(), bool(weights[k] > 0))
+            weights[k] = weights[k] if valid else 0.0
     return rows, signals, weights
 
 

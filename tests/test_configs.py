@@ -122,7 +122,9 @@ def test_the_fault_script_loads(tmp_path: Path) -> None:
     assert added == {"nan", "abort"}
 
 
-@pytest.mark.parametrize("path", sorted((FOLDER / "timelines").glob("*.toml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", sorted((FOLDER / "timelines").glob("*.toml")), ids=lambda p: p.stem
+)
 def test_a_timeline_fits_a_plan(path: Path) -> None:
     timeline = BlockTimeline.model_validate(tomllib.loads(path.read_text()))
     start_s, end_s = timeline.span_s(timeline.score_phase)

@@ -134,8 +134,8 @@ def _label_names(table: Path) -> dict[int, str]:
             }
     except (KeyError, TypeError, ValueError) as error:
         raise RoiError(
-            f"{table}: expected tab-separated columns index (whole numbers) and name, found others; "
-            "correct or remove it"
+            f"{table}: expected tab-separated columns index (whole numbers) and name, found "
+            "others; correct or remove it"
         ) from error
 
 

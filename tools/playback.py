@@ -108,7 +108,7 @@ class _Player:
         """From the attempt's first step to its end."""
         attempt = self._source.attempts()[-1]
         times = {row["event"]: row for row in self._source.rows("times")}
-        faults = deque(self._told_faults(attempt.name))
+        faults, shown = deque(self._told_faults(attempt.name)), self._shown()
         blinded = self._plan.control.allocation is not None
         self._tell("attempt", {"name": attempt.name})
         start, first_s = time.monotonic(), None
@@ -123,6 +123,8 @@ class _Player:
             step = recorded.step
             self._stage.show(step.screen, attempt.name, step.index)
             self._tell("step", step_body(step, _latency_ms(times[recorded.n]), blinded))
+            if recorded.n in shown:
+                self._tell("shown", shown[recorded.n])
         if attempt.outcome is not None:
             self._tell("attempt closed", {"name": attempt.name, "outcome": attempt.outcome})
         self.wait(LINGER_S)
@@ -135,6 +137,15 @@ class _Player:
             for row in rows
             if row["kind"] not in VOLUME_FAULTS and row["attempt"] in (None, attempt)
         ]
+
+    def _shown(self) -> dict[int, dict[str, Any]]:
+        """What reached the screen of what each event sent."""
+        events = {row["id"]: row["event"] for row in self._source.rows("message")}
+        return {
+            events[row["message"]]: {"value": row["value"], "scene": row["scene"]}
+            for row in self._source.rows("shown")
+            if row["status"] == "shown" and row["message"] in events
+        }
 
     def _tell(self, kind: str, body: dict[str, Any]) -> None:
         self._teller.publish(Telemetry(kind, body))

@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from rtloop.kernels.resample import OPTIONS, ROW_START, VOLUME_MARGIN, reflected, row_stride
+from rtloop.kernels.layout import OPTIONS, ROW_START, VOLUME_MARGIN, reflected, row_stride
 from rtloop.kernels.simd import LANES, add, load, splat, store, total
 
 __all__ = ["doubt_slices", "take_in"]

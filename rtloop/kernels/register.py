@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from rtloop.kernels.resample import (
+from rtloop.kernels.layout import (
     BUFFERS,
     INTERPOLANT,
     OPTIONS,
@@ -29,11 +29,9 @@ from rtloop.kernels.resample import (
     Floats,
     Interpolation,
     Ints,
-    extent,
-    filter_column,
-    filter_lines,
-    separate,
 )
+from rtloop.kernels.lines import filter_lines
+from rtloop.kernels.resample import extent, filter_column, separate
 from rtloop.kernels.simd import (
     LANES,
     add,

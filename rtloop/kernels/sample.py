@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from rtloop.kernels.resample import (
+from rtloop.kernels.layout import (
     BUFFERS,
     INTERPOLANT,
     OPTIONS,
@@ -17,8 +17,8 @@ from rtloop.kernels.resample import (
     Floats,
     Interpolation,
     Ints,
-    filter_column,
 )
+from rtloop.kernels.resample import filter_column
 from rtloop.kernels.simd import LANES, fma, lane_numbers, load, select_ge, splat, store
 
 __all__ = ["sample_all", "sample_some"]

@@ -303,5 +303,14 @@ def test_rois_off_the_grid_are_refused() -> None:
     plan = small_plan()
     geometry = Geometry.of(altered(VOLUMES[0], affine=np.diag([2.0, 2.0, 2.0, 1.0])))
     engine = small_engine
-    with pytest.raises(RoiError, match="grid|space"):
+    with pytest.raises(RoiError, match=r"grid|space"):
         type(engine(plan))(plan, small_config(), small_rois(plan), None, geometry)
+
+
+def test_both_circuits_are_computed_even_where_they_share_an_edge() -> None:
+    both = {
+        "sham_edges": [{"a": "B", "b": "A", "direction": -1}],
+    }
+    last = walk(VOLUMES, **both)[-1]
+    assert last.scores[1].value == -last.scores[0].value
+    assert last.correlations[0] == last.correlations[1]

@@ -160,9 +160,7 @@ def first_volume(plan: Plan, slice_times_s: tuple[float, ...] | None) -> tuple[R
 
 
 @pytest.mark.parametrize("motion", [6, 12, 24])
-@pytest.mark.parametrize(
-    "gone", [(), (5, 30, 31)], ids=["nothing missing", "volumes missing"]
-)
+@pytest.mark.parametrize("gone", [(), (5, 30, 31)], ids=["nothing missing", "volumes missing"])
 def test_scores_equal_one_regression_over_both_runs(motion: int, gone: tuple[int, ...]) -> None:
     plan, config = small_plan(), config_with(motion)
     rois, geometry = first_volume(plan, None)
@@ -233,7 +231,9 @@ def test_censored_volumes_of_the_seed_do_not_count() -> None:
 TISSUE = {"motion": 0, "drift_order": 1, "tissue": ["global_signal"], "tissue_derivatives": True}
 
 
-def seeded_record(folder: Path, n: int = 60, outcome: Any = "complete") -> tuple[Path, EngineConfig]:
+def seeded_record(
+    folder: Path, n: int = 60, outcome: Any = "complete"
+) -> tuple[Path, EngineConfig]:
     """A rest, and a run seeded with it; the rest's record is gone afterwards."""
     rest_config = small_config(denoise=TISSUE)
     rest = write_record(folder / "rest.sqlite", rest_plan(), series(60, seed=8), rest_config)

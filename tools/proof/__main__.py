@@ -35,26 +35,34 @@ FOLDER = Path(__file__).parents[2] / "docs" / "proof"
 
 def prove(name: str) -> bool:
     """Run one proof; whether every claim of it was reached."""
-    started_s = time.time()
+    # asked before: a proof may run for an hour, and the tree may change meanwhile
+    commit, started_s = _commit(), time.time()
     figures, reached = importlib.import_module(PROOFS[name]).prove()
+    holds_all = bool(reached) and all(reached.values())
     document = {
         "proof": name,
         "command": f"make proof {name}",
-        "commit": _commit(),
+        "commit": commit,
         "date": time.strftime("%Y-%m-%d", time.gmtime(started_s)),
         "minutes": round((time.time() - started_s) / 60, 1),
         "machine": _machine(),
         "figures": figures,
         "reached": reached,
-        "verdict": "reached" if all(reached.values()) else "not reached",
+        "verdict": "reached" if holds_all else "not reached",
     }
     FOLDER.mkdir(parents=True, exist_ok=True)
     path = FOLDER / f"{name}.json"
-    path.write_text(json.dumps(document, indent=2, allow_nan=True) + "\n", encoding="utf-8")
+    path.write_text(_json(document), encoding="utf-8")
     for claim, holds in reached.items():
         print(f"{'reached    ' if holds else 'NOT REACHED'}  {claim}")
     print(f"{document['verdict']}: docs/proof/{name}.json")
-    return all(reached.values())
+    return holds_all
+
+
+def _json(document: dict[str, Any]) -> str:
+    """Indented JSON, which has no nan: null stands for it."""
+    plain = json.loads(json.dumps(document), parse_constant=lambda _: None)
+    return json.dumps(plain, indent=2) + "\n"
 
 
 def _commit() -> str:

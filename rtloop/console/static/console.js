@@ -50,10 +50,10 @@ const line = (label, stroke, digits, extra) => ({
 const edge = (label) => line(label, "#56b4e970", 3, { width: 1, class: "quiet" });
 
 const plots = {
-  score: plot("plot-score", 215, {}, [line("raw score", "#56b4e9", 3), edge("+1 SE"), edge("−1 SE")],
+  score: plot("plot-score", 250, {}, [line("raw score", "#56b4e9", 3), edge("+1 SE"), edge("−1 SE")],
     [{ series: [2, 3], fill: "#56b4e93a" }]),
-  feedback: plot("plot-feedback", 120, { range: [-2, 102] }, [line("feedback", "#e69f00", 0)]),
-  motion: plot("plot-motion", 150, {}, [
+  feedback: plot("plot-feedback", 125, { range: [-2, 102] }, [line("feedback", "#e69f00", 0)]),
+  motion: plot("plot-motion", 175, {}, [
     line("FD", "#e6ebef", 2), line("x", "#56b4e9", 2), line("y", "#e69f00", 2), line("z", "#35c49a", 2),
   ]),
 };
@@ -122,6 +122,8 @@ function take({ kind, time_s, body }, age_s = 0) {
   } else if (kind === "shown") {
     heard.shown = seconds() - age_s;
     $("screen").textContent = `screen: ${body.scene}` + (body.value == null ? "" : ` ${body.value.toFixed(0)}`);
+  } else if (kind === "fault" && body.kind.startsWith("series_")) {
+    addEvent(time_s, `${body.kind.replace("_", " ")}: ${body.reason}`);
   } else if (kind === "fault") {
     addFault(time_s, body);
   } else if (kind === "attempt") {

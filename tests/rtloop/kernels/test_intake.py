@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from rtloop.columns import volume_buffer
 from rtloop.kernels.intake import doubt_slices, take_in
-from rtloop.kernels.resample import ROW_START, VOLUME_MARGIN, row_stride
+from rtloop.kernels.layout import ROW_START, VOLUME_MARGIN, row_stride
 
 Floats = NDArray[np.float32]
 
