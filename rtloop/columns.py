@@ -39,7 +39,7 @@ def work_buffers(volume: Shape, output: Shape) -> tuple[NDArray[np.float32], ...
     n_blocks = -(-output[0] // LANES)
     lines = volume[1] + 2 * PAD + SPARE, volume[2] + 2 * PAD + SPARE
     return (
-        aligned_zeros(5 * WIDTH),
+        aligned_zeros(2 * volume[1] * WIDTH),
         aligned_zeros(2 * SLOPES * LANES),
         aligned_zeros((n_blocks + 3) * lines[0] * LANES),
         aligned_zeros(output[1] * n_blocks * lines[1] * LANES),

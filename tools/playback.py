@@ -115,7 +115,10 @@ class _Player:
         for recorded in self._source.events(attempt):
             arrived_s = times[recorded.n]["arrived_s"]
             first_s = arrived_s if first_s is None else first_s
-            self.wait(start + (arrived_s - first_s) / self._speed - time.monotonic())
+            left_s = start + (arrived_s - first_s) / self._speed - time.monotonic()
+            self.wait(left_s)
+            # A playback that was held up goes on from there: nobody could follow a burst.
+            start -= min(left_s, 0.0)
             while faults and faults[0]["time_s"] <= arrived_s:
                 row = faults.popleft()
                 body = {name: row[name] for name in ("kind", "reason", "action")}

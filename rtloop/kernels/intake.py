@@ -10,10 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from rtloop.kernels.layout import OPTIONS, ROW_START, VOLUME_MARGIN, reflected, row_stride
+from rtloop.kernels.layout import ROW_START, VOLUME_MARGIN, kernel, reflected, row_stride
 from rtloop.kernels.simd import LANES, add, load, splat, store, total
 
 __all__ = ["doubt_slices", "take_in"]
@@ -25,7 +24,7 @@ _ZERO = np.float32(0.0)
 _REST = "i8[::1], i8[::1], f4[::1], f4[::1], f4[::1], f8[::1])"
 
 
-@njit("void(f4[::1], i8, i8)", **OPTIONS)
+@kernel("void(f4[::1], i8, i8)")
 def _reflect_row(rows: Floats, at: int, n: int) -> None:
     for r in range(8):
         near = reflected(r, n)
@@ -33,7 +32,7 @@ def _reflect_row(rows: Floats, at: int, n: int) -> None:
         rows[at + n + r] = rows[at + n - 1 - near]
 
 
-@njit("void(f4[::1], i8, i8, i8[::1], f4[::1], i8)", **OPTIONS)
+@kernel("void(f4[::1], i8, i8, i8[::1], f4[::1], i8)")
 def _shrink_rows(partial: Floats, nx: int, my: int, factors: Ints, coarse: Floats, z: int) -> None:
     """Blocks along x of summed rows: one slice of the coarse volume."""
     fx = factors[0]
@@ -50,7 +49,7 @@ def _shrink_rows(partial: Floats, nx: int, my: int, factors: Ints, coarse: Float
         _reflect_row(coarse, at, mx)
 
 
-@njit([f"void({kind}[::1], {_REST}" for kind in ("i2", "u2", "f4")], **OPTIONS)
+@kernel([f"void({kind}[::1], {_REST}" for kind in ("i2", "u2", "f4")])
 def take_in(
     source: NDArray[Any],
     shape: Ints,
@@ -102,7 +101,7 @@ def take_in(
             _shrink_rows(partial, nx, my, factors, coarse, z // factors[2])
 
 
-@njit("i8(f8[::1], f8[::1], f8, f8, b1[::1], f8[::1])", **OPTIONS)
+@kernel("i8(f8[::1], f8[::1], f8, f8, b1[::1], f8[::1])")
 def doubt_slices(
     sums: Doubles,
     reference: Doubles,

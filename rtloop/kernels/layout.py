@@ -8,8 +8,12 @@ degree)`, see `rtloop.interpolants`.
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -19,7 +23,6 @@ from rtloop.kernels.simd import LANES
 __all__ = [
     "BUFFERS",
     "INTERPOLANT",
-    "OPTIONS",
     "PAD",
     "ROW_START",
     "SLOPES",
@@ -33,6 +36,7 @@ __all__ = [
     "Interpolation",
     "Ints",
     "Target",
+    "kernel",
     "reflected",
     "row_stride",
 ]
@@ -56,7 +60,6 @@ WIDTH = 16
 SLOPES = 32
 """Rows from a weight to its slope in the weights' buffer."""
 
-OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 INTERPOLANT = "Tuple((f4[::1], i8, i8))"
 BUFFERS = "UniTuple(f4[::1], 5)"
 TARGET = "Tuple((f4[::1], i8, i8))"
@@ -72,13 +75,53 @@ Target = tuple[Floats, int, int]
 """Where rows go: array, place of row 0, floats from row to row."""
 
 
-@njit("i8(i8)", **OPTIONS)
+FAMILY = ("intake", "layout", "lines", "register", "resample", "rows", "sample", "simd")
+"""Modules of this package that call one another."""
+
+
+def _digest() -> str:
+    """Of all these modules' sources."""
+    sources = [Path(__file__).with_name(f"{name}.py").read_bytes() for name in FAMILY]
+    return hashlib.sha256(b"\0".join(sources)).hexdigest()[:16]
+
+
+_config: Any = numba.config
+
+
+def _kernel_cache() -> str:
+    base = Path(_config.CACHE_DIR) if _config.CACHE_DIR else Path(__file__).parent / "__pycache__"
+    return str(base / f"motion-{_digest()}")
+
+
+_CACHE = _kernel_cache()
+
+
+def kernel(signature: Any = None, **options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """`njit` as all kernels of motion correction use it, cached on disk.
+
+    Numba notices a change of the file a cached function stands in, but not of other files that
+    it calls or takes constants from: code compiled for another memory layout would be used.
+    These kernels are therefore cached in a folder named after all their sources.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        before, _config.CACHE_DIR = _config.CACHE_DIR, _CACHE
+        try:
+            how = {"cache": True, "nogil": True, "error_model": "numpy", **options}
+            return njit(**how)(function) if signature is None else njit(signature, **how)(function)
+        finally:
+            _config.CACHE_DIR = before
+
+    return decorate
+
+
+@kernel("i8(i8)")
 def row_stride(nx: int) -> int:
     """Floats from row to row of a volume's buffer: reflection, nx voxels, reflection."""
     return (ROW_START + nx + 8 + LANES - 1) // LANES * LANES
 
 
-@njit("i8(i8, i8)", **OPTIONS)
+@kernel("i8(i8, i8)")
 def reflected(i: int, n: int) -> int:
     """Index of the sample that stands `i` rows into the reflection of n samples (0, 1, ...)."""
     while i >= 2 * n:

@@ -10,11 +10,9 @@ from math import floor as floor_of
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from rtloop.kernels.layout import (
     INTERPOLANT,
-    OPTIONS,
     PAD,
     SLOPES,
     TARGET,
@@ -22,6 +20,7 @@ from rtloop.kernels.layout import (
     Floats,
     Interpolation,
     Target,
+    kernel,
     reflected,
 )
 from rtloop.kernels.simd import (
@@ -49,7 +48,7 @@ _ZERO = np.float32(0.0)
 _HALF = np.float32(0.5)
 
 
-@njit(**OPTIONS)
+@kernel()
 def _weigh_lanes(
     start: float, step: float, table: Floats, n_taps: int, degree: int, weights: Floats
 ) -> tuple[int, int]:
@@ -82,7 +81,7 @@ def _weigh_lanes(
     return low, n_taps + extra
 
 
-@njit(**OPTIONS)
+@kernel()
 def _move_up(weights: Floats, first: int, top: int, whole: Any, threshold: Any) -> None:
     """Move rows first..first + top up by one in the lanes where whole >= threshold."""
     above = splat(_ZERO)
@@ -92,7 +91,7 @@ def _move_up(weights: Floats, first: int, top: int, whole: Any, threshold: Any) 
         above = below
 
 
-@njit(**OPTIONS)
+@kernel()
 def _filter(
     source: Floats,
     at: int,
@@ -134,13 +133,13 @@ def _filter(
             store(out, o + 3 * every * out_step, d)
 
 
-@njit(**OPTIONS)
+@kernel()
 def _first_row(at_least: int, low: int, every: int) -> int:
     """First of the rows low, low + every, ... that is not before `at_least`."""
     return low + max(at_least - low + every - 1, 0) // every * every
 
 
-@njit("void(f4[::1], i8, i8)", **OPTIONS)
+@kernel("void(f4[::1], i8, i8)")
 def reflect_lines(source: Floats, at: int, n: int) -> None:
     """Continue sixteen lines of n samples, rows PAD..PAD+n at `at`, beyond both ends."""
     for r in range(PAD):
@@ -150,10 +149,8 @@ def reflect_lines(source: Floats, at: int, n: int) -> None:
         store(source, at + (PAD + n + r) * LANES, load(source, at + far * LANES))
 
 
-@njit(
-    f"void(f4[::1], i8, i8, UniTuple(f8, 3), UniTuple(i8, 3), {INTERPOLANT}, f4[::1], {TARGET}, "
-    "f4)",
-    **OPTIONS,
+@kernel(
+    f"void(f4[::1], i8, i8, UniTuple(f8, 3), UniTuple(i8, 3), {INTERPOLANT}, f4[::1], {TARGET}, f4)"
 )
 def filter_lines(
     source: Floats,
@@ -198,5 +195,6 @@ def filter_lines(
         for i in range(outer, end, every):
             store(out, out_at + i * out_step, splat(far))
         wanted = (inner, min(outer, end), every)
-        change = (stretch, middle)
-        _filter(source, at + first * LANES, weights, taps, change, target, wanted)
+        if wanted[0] < wanted[1]:
+            change = (stretch, middle)
+            _filter(source, at + first * LANES, weights, taps, change, target, wanted)

@@ -18,17 +18,16 @@ from math import asin, atan2, cos, sin, sqrt
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from rtloop.kernels.layout import (
     BUFFERS,
     INTERPOLANT,
-    OPTIONS,
     Buffers,
     Doubles,
     Floats,
     Interpolation,
     Ints,
+    kernel,
 )
 from rtloop.kernels.lines import filter_lines
 from rtloop.kernels.resample import extent, filter_column, separate
@@ -59,7 +58,7 @@ _ONE = np.float32(1.0)
 _TINY = np.float32(1e-30)
 
 
-@njit(**OPTIONS)
+@kernel()
 def _sum_column(
     column: Floats,
     doubt: Floats,
@@ -118,7 +117,7 @@ def _sum_column(
     _add_moments(sums, 12, gr, zr, xs, yc)
 
 
-@njit(**OPTIONS)
+@kernel()
 def _add_moments(sums: Doubles, k: int, plain: Any, z_weighted: Any, xs: Any, yc: float) -> None:
     one = np.float64(total(plain))
     sums[k] += one
@@ -127,10 +126,9 @@ def _add_moments(sums: Doubles, k: int, plain: Any, z_weighted: Any, xs: Any, yc
     sums[k + 3] += np.float64(total(z_weighted))
 
 
-@njit(
+@kernel(
     f"i8(i8, i8, f8[::1], {INTERPOLANT}, i8[::1], i8[:, ::1], f4[::1], f8[::1], f8[::1], "
-    f"f4[::1], f4[::1], i8, {BUFFERS}, f8[::1], f8[::1])",
-    **OPTIONS,
+    f"f4[::1], f4[::1], i8, {BUFFERS}, f8[::1], f8[::1])"
 )
 def accumulate(
     nz: int,
@@ -204,7 +202,7 @@ def accumulate(
     return weighted
 
 
-@njit("void(f8[::1], f8[::1], f8[:, ::1])", **OPTIONS)
+@kernel("void(f8[::1], f8[::1], f8[:, ::1])")
 def rigid_matrix(parameters: Doubles, centre: Doubles, matrix: Doubles) -> None:
     """Write the world map x -> Rx Ry Rz (x - centre) + centre + t from (t, angles), mm and rad."""
     cx, sx = cos(parameters[3]), sin(parameters[3])
@@ -228,9 +226,7 @@ def rigid_matrix(parameters: Doubles, centre: Doubles, matrix: Doubles) -> None:
     matrix[3, 3] = 1.0
 
 
-@njit(
-    "void(f8[::1], f8[::1], f8[:, ::1], f8[:, ::1], f8[:, :, ::1], f8[:, ::1], f8[::1])", **OPTIONS
-)
+@kernel("void(f8[::1], f8[::1], f8[:, ::1], f8[:, ::1], f8[:, :, ::1], f8[:, ::1], f8[::1])")
 def place(
     parameters: Doubles,
     centre: Doubles,
@@ -255,7 +251,7 @@ def place(
     separate(matrix, passes)
 
 
-@njit("i8(f8[:, ::1], f8[::1])", **OPTIONS)
+@kernel("i8(f8[:, ::1], f8[::1])")
 def _solve(normal: Doubles, right: Doubles) -> int:
     """Solve a symmetric positive definite system in place by Cholesky; 0 where it is not one."""
     n = right.size
@@ -281,7 +277,7 @@ def _solve(normal: Doubles, right: Doubles) -> int:
     return 1
 
 
-@njit("void(f8[::1], f8[::1], f8[::1], f8[:, :, ::1])", **OPTIONS)
+@kernel("void(f8[::1], f8[::1], f8[::1], f8[:, :, ::1])")
 def _compose(parameters: Doubles, step: Doubles, centre: Doubles, work: Doubles) -> None:
     """parameters <- the map of parameters after the inverse of the map of step."""
     now, change, product = work[0], work[1], work[2]
@@ -300,10 +296,9 @@ def _compose(parameters: Doubles, step: Doubles, centre: Doubles, work: Doubles)
     parameters[5] = atan2(-product[0, 1], product[0, 0])
 
 
-@njit(
+@kernel(
     "f8(f8[::1], f8[:, ::1], f8[:, :, ::1], f8[::1], f8[::1], f8[::1], f8[::1], f8[:, ::1], "
-    "f8[::1], f8[:, :, ::1])",
-    **OPTIONS,
+    "f8[::1], f8[:, :, ::1])"
 )
 def advance(
     sums: Doubles,

@@ -13,12 +13,10 @@ from __future__ import annotations
 from math import floor as floor_of
 
 import numpy as np
-from numba import njit
 
 from rtloop.kernels.layout import (
     BUFFERS,
     INTERPOLANT,
-    OPTIONS,
     PAD,
     SPARE,
     Buffers,
@@ -26,6 +24,7 @@ from rtloop.kernels.layout import (
     Floats,
     Interpolation,
     Ints,
+    kernel,
 )
 from rtloop.kernels.lines import filter_lines, reflect_lines
 from rtloop.kernels.rows import fill_plane
@@ -36,7 +35,7 @@ __all__ = ["extent", "fill_columns", "filter_column", "separate"]
 _ZERO = np.float32(0.0)
 
 
-@njit("void(f8[:, ::1], f8[::1])", **OPTIONS)
+@kernel("void(f8[:, ::1], f8[::1])")
 def separate(matrix: Doubles, passes: Doubles) -> None:
     """Split a voxel map into its passes.
 
@@ -60,7 +59,7 @@ def separate(matrix: Doubles, passes: Doubles) -> None:
     passes[3] = m[0, 3] - q * m[2, 3] - p * passes[7]
 
 
-@njit("UniTuple(f8, 2)(f8[::1], i8, i8[::1], i8)", **OPTIONS)
+@kernel("UniTuple(f8, 2)(f8[::1], i8, i8[::1], i8)")
 def extent(passes: Doubles, row: int, box: Ints, z: int) -> tuple[float, float]:
     """Lowest and highest volume coordinate of a pass over a box.
 
@@ -80,9 +79,7 @@ def extent(passes: Doubles, row: int, box: Ints, z: int) -> tuple[float, float]:
     return min(max(low, -1e6), 1e6), min(max(high, -1e6), 1e6)
 
 
-@njit(
-    f"void(f4[::1], i8[::1], f8[::1], {INTERPOLANT}, i8[::1], i8[:, ::1], i8, {BUFFERS})", **OPTIONS
-)
+@kernel(f"void(f4[::1], i8[::1], f8[::1], {INTERPOLANT}, i8[::1], i8[:, ::1], i8, {BUFFERS})")
 def fill_columns(
     volume: Floats,
     shape: Ints,
@@ -135,7 +132,7 @@ def fill_columns(
             filter_lines(plane, at, ny, lines, rows, interpolant, weights, target, _ZERO)
 
 
-@njit(f"void(i8, i8, UniTuple(i8, 2), i8, i8, f8[::1], {INTERPOLANT}, {BUFFERS})", **OPTIONS)
+@kernel(f"void(i8, i8, UniTuple(i8, 2), i8, i8, f8[::1], {INTERPOLANT}, {BUFFERS})")
 def filter_column(
     x: int,
     y: int,

@@ -6,17 +6,16 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from rtloop.kernels.layout import (
     BUFFERS,
     INTERPOLANT,
-    OPTIONS,
     Buffers,
     Doubles,
     Floats,
     Interpolation,
     Ints,
+    kernel,
 )
 from rtloop.kernels.resample import filter_column
 from rtloop.kernels.simd import LANES, fma, lane_numbers, load, select_ge, splat, store
@@ -26,7 +25,7 @@ __all__ = ["sample_all", "sample_some"]
 _HALF = np.float32(0.5)
 
 
-@njit(**OPTIONS)
+@kernel()
 def _is_inside(matrix: Doubles, x: int, y: int, z: int, shape: Ints) -> bool:
     """Whether an output voxel lies within the volume's outer voxel edges."""
     for i in range(3):
@@ -36,7 +35,7 @@ def _is_inside(matrix: Doubles, x: int, y: int, z: int, shape: Ints) -> bool:
     return True
 
 
-@njit("void(f8[:, ::1], i8, i8, i8, i8, i8[::1], f4[::1])", **OPTIONS)
+@kernel("void(f8[:, ::1], i8, i8, i8, i8, i8[::1], f4[::1])")
 def _blank_outside(
     matrix: Doubles, x: int, y: int, low: int, high: int, shape: Ints, column: Floats
 ) -> None:
@@ -59,9 +58,7 @@ def _blank_outside(
         store(column, z * LANES, value)
 
 
-@njit(
-    f"void(i8[::1], f8[:, ::1], f8[::1], {INTERPOLANT}, i8[:, ::1], {BUFFERS}, f4[::1])", **OPTIONS
-)
+@kernel(f"void(i8[::1], f8[:, ::1], f8[::1], {INTERPOLANT}, i8[:, ::1], {BUFFERS}, f4[::1])")
 def sample_all(
     shape: Ints,
     matrix: Doubles,
@@ -91,10 +88,8 @@ def sample_all(
                     out[(z * ny + y) * nx + x + lane] = column[z * LANES + lane]
 
 
-@njit(
-    f"void(i8[::1], f8[:, ::1], f8[::1], {INTERPOLANT}, i8[:, ::1], {BUFFERS}, i8[:, ::1], "
-    "f4[::1])",
-    **OPTIONS,
+@kernel(
+    f"void(i8[::1], f8[:, ::1], f8[::1], {INTERPOLANT}, i8[:, ::1], {BUFFERS}, i8[:, ::1], f4[::1])"
 )
 def sample_some(
     shape: Ints,

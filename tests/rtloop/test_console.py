@@ -272,7 +272,7 @@ def handshake(page: str, headers: dict[str, str]) -> str:
     host, _, port = page.rpartition(":")
     with socket.create_connection((host, int(port)), PATIENCE_S) as link:
         link.sendall(request(headers))
-        return link.recv(4096).decode().partition("\r\n")[0]
+        return link.recv(4096).decode("latin-1").partition("\r\n")[0]
 
 
 def request(headers: dict[str, str]) -> bytes:

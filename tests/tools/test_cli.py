@@ -7,6 +7,7 @@ import json
 import sqlite3
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -260,6 +261,54 @@ def test_bench_as_table_and_json(monkeypatch: pytest.MonkeyPatch, capsys: Said) 
     assert [row["part"] for row in found["rows"]] == [row.part for row in expected]
     assert found["rows"][1]["times_fcnef"] == 200.0
     assert {"cpu", "numpy"} <= set(found["machine"])
+
+
+def test_rows_compare_within_their_case(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Said
+) -> None:
+    """fcnef's row comes first in each; what has no time or is about accuracy is left out."""
+    asked: dict[str, object] = {}
+
+    def entry(series: str, case: str, method: str, median_ms: float | None) -> dict[str, object]:
+        times = {} if median_ms is None else {"median_ms": median_ms, "p99_ms": 2 * median_ms}
+        return {"series": series, "case": case, "method": method, **times}
+
+    def measured(**size: object) -> list[dict[str, object]]:
+        asked.update(size)
+        return [
+            entry("small", "walk", "fcnef", 2.0),
+            entry("small", "walk", "SPM", 100.0),
+            entry("small", "walk", "not corrected", None),
+            entry("small", "jumps", "fcnef", 5.0),
+            entry("large", "walk", "fcnef", 4.0),
+            entry("large", "walk", "SPM", 120.0),
+        ]
+
+    module = types.SimpleNamespace(measure=measured, RIVAL=tmp_path)
+    monkeypatch.setitem(sys.modules, "tools.bench.motion", module)
+    table.main("motion")
+    found = [table.Row(**row) for row in json.loads(capsys.readouterr().out)]
+    assert [(row.case.split(",")[0], row.method, row.times_fcnef) for row in found] == [
+        ("small", "fcnef", None),
+        ("small", "SPM", 50.0),
+        ("large", "fcnef", None),
+        ("large", "SPM", 30.0),
+    ]
+    assert asked["rival"] is False
+    (tmp_path / "ready").touch()
+    table.main("motion")
+    assert asked["rival"] is True
+
+
+def test_a_part_that_cannot_be_measured_says_why(
+    monkeypatch: pytest.MonkeyPatch, capsys: Said
+) -> None:
+    monkeypatch.delenv("FCNEF_DATA", raising=False)
+    assert run(["bench", "motion"]) == 0
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.strip() == table.obstacle("motion")
+    assert "set FCNEF_DATA" in said.err
 
 
 def test_a_measured_part_compares_within_its_case() -> None:

@@ -10,6 +10,7 @@ accuracy, latency and installation) are `make proof`'s.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import os
 import subprocess
@@ -22,13 +23,15 @@ import rich.table
 
 __all__ = ["PARTS", "Part", "Row", "measure", "obstacle", "table"]
 
-Part = Literal["fc", "denoise", "record"]
-"""Names of the parts, in the table's order."""
+Part = Literal["motion", "denoise", "fc", "record"]
+"""Names of the parts, in the table's order: a volume's way through the loop."""
 
 PARTS: tuple[Part, ...] = get_args(Part)
 
-NEEDS_DATA: frozenset[str] = frozenset()
+NEEDS_DATA = frozenset({"motion"})
 """Parts that are measured on real scans."""
+
+NEEDS_SCIPY = frozenset({"motion"})
 
 UNITS = ("us", "ms")
 ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
@@ -54,6 +57,8 @@ def obstacle(part: Part) -> str:
     """Why a part cannot be measured here, in one line; "" if it can."""
     if part in NEEDS_DATA and not os.environ.get("FCNEF_DATA"):
         return f"{part}: skipped, it is measured on real scans; set FCNEF_DATA to their folder"
+    if part in NEEDS_SCIPY and importlib.util.find_spec("scipy") is None:
+        return f"{part}: skipped, its truth needs scipy; install fcnef[dev]"
     return ""
 
 
@@ -62,9 +67,13 @@ def measure(part: Part) -> list[Row]:
     done = subprocess.run(
         [sys.executable, "-m", "tools.bench.table", part],
         env={**os.environ, **ONE_THREAD},
-        stdout=subprocess.PIPE,
-        check=True,
+        capture_output=True,
+        text=True,
+        check=False,
     )
+    if done.returncode:
+        print(done.stderr, file=sys.stderr)
+        done.check_returncode()
     return [Row(**entries) for entries in json.loads(done.stdout)]
 
 
@@ -95,21 +104,36 @@ def _short(value: float) -> str:
 
 def main(part: Part) -> None:
     """Measure a part in this process; its rows are printed as JSON."""
+    module = importlib.import_module(f"tools.bench.{part}")
     size, case = _QUICK[part]
-    found = importlib.import_module(f"tools.bench.{part}").measure(**size)
-    print(json.dumps([asdict(row) for row in _rows(part, found, case)]))
+    if part == "motion":
+        # SPM is compared where `make proof motion` has installed it.
+        size["rival"] = (module.RIVAL / "ready").exists()
+    print(json.dumps([asdict(row) for row in _rows(part, module.measure(**size), case)]))
 
 
 def _rows(
-    part: str, found: list[dict[str, Any]], case: Callable[[dict[str, Any]], str]
+    part: str, found: list[dict[str, Any]], case: Callable[[dict[str, Any]], str | None]
 ) -> Iterator[Row]:
     ours: dict[str, float] = {}
     for entry in found:
-        unit = next(unit for unit in UNITS if f"median_{unit}" in entry)
-        name, median = case(entry), entry[f"median_{unit}"]
+        name, unit = case(entry), next((u for u in UNITS if f"median_{u}" in entry), None)
+        if name is None or unit is None:
+            continue
+        median = entry[f"median_{unit}"]
         ratio = median / ours[name] if name in ours else None
         ours.setdefault(name, median)
         yield Row(part, entry["method"], name, median, entry[f"p99_{unit}"], unit, ratio)
+
+
+def _short(value: float) -> str:
+    """Three digits, or all of those before the point."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _motion_case(entry: dict[str, Any]) -> str | None:
+    """Small motion is what a run is made of; jumps and spoilt images are about accuracy."""
+    return f"{entry['series']}, estimate + resample" if entry["case"] == "walk" else None
 
 
 def _fc_case(entry: dict[str, Any]) -> str:
@@ -117,12 +141,13 @@ def _fc_case(entry: dict[str, Any]) -> str:
     return f"{entry['n_rois']} ROIs{nuisance}, window {entry['window']}"
 
 
-_QUICK: dict[Part, tuple[dict[str, int], Callable[[dict[str, Any]], str]]] = {
-    "fc": ({"n_volumes": 1000}, _fc_case),
+_QUICK: dict[Part, tuple[dict[str, Any], Callable[[dict[str, Any]], str | None]]] = {
+    "motion": ({"n_volumes": 10, "n_jumps": 1}, _motion_case),
     "denoise": ({"n_volumes": 2000}, lambda e: f"200 ROIs - 30 regressors, volume {e['volume']}"),
+    "fc": ({"n_volumes": 1000}, _fc_case),
     "record": ({"n_volumes": 100}, lambda _: "commit of a 1.6 MB volume"),
 }
-"""Quick size and name of a row's case, per part."""
+"""Quick size and name of a row's case (None leaves the row out), per part."""
 
 
 if __name__ == "__main__":

@@ -76,8 +76,10 @@ function addStep(step, time_s) {
   last = step;
   const newest = course.index.at(-1) ?? -1;
   if (!IN_TIME.includes(step.status) || step.index <= newest) return;
+  const missing = new Set(step.faults.filter((fault) => fault.kind === "missing").map((fault) => fault.index));
   for (let gap = newest + 1; gap < step.index; gap++) {
-    for (const name in course) course[name].push(name === "index" ? gap : name === "scene" ? "hold" : null);
+    const row = { index: gap, scene: missing.has(gap) ? "hold" : null };
+    for (const name in course) course[name].push(row[name] ?? null);
   }
   const score = step.raw_score ?? null, error = step.standard_error ?? null;
   const known = score != null && error != null, [x, y, z] = step.parameters;
