@@ -1,4 +1,4 @@
-"""The engine's process: sockets, clock and record around the pure `Engine`.
+"""Sockets, clock and record around the pure `Engine`.
 
 For every event the order is fixed: step, broadcast, commit, acknowledge. Feedback never waits
 for the disk, and nothing is acknowledged that is not on it. After a restart the engine is built
@@ -8,20 +8,15 @@ again from the record and continues with the same bits.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
-import shutil
-import signal
-import sys
 import time
-from pathlib import Path
-from types import FrameType
 
 from rtloop import attempts
 from rtloop.attempts import Running
 from rtloop.config import SessionConfig
-from rtloop.errors import ConfigError, FcnefError, PlanError, RecordError, RoiError
+from rtloop.errors import ConfigError, PlanError, RecordError, RoiError
 from rtloop.events import Deadline, Event, Operator, Screen, Step
+from rtloop.host import HostWatch
 from rtloop.journal import Outcome, Record, Times
 from rtloop.link import (
     Broadcaster,
@@ -40,9 +35,7 @@ from rtloop.telemetry import ready_body, step_body, volume_faults
 from rtloop.volume import Volume
 from rtloop.wire import Command, Note, NoteItem, Shown, Telemetry, Trigger, VolumeItem
 
-__all__ = ["Loop", "main"]
-
-log = logging.getLogger("fcnef.loop")
+__all__ = ["Loop"]
 
 POLL_S = 0.05
 FAREWELL_S = 1.5
@@ -52,11 +45,6 @@ LAST_WORDS_S = 0.3
 """How long a source is heard after the run's end: it says that its series is closed."""
 
 INTRODUCE_S = 1.0
-SPACE_CHECK_S = 10.0
-SPACE_WARNING_VOLUMES = 200
-"""The operator is warned when the disk holds fewer further volumes than this."""
-
-CLOCK_STEP_S = 0.1
 NOTE_ACTIONS = {
     "refused": "not used; the volume counts as missing",
     "duplicate": "ignored",
@@ -64,6 +52,7 @@ NOTE_ACTIONS = {
     "series_opened": "followed",
     "series_closed": "closed",
 }
+"""What was done about what a source told, by the kind of its note."""
 
 RESUME_S = 10.0
 """After a restart, the source is given this long beyond its usual time to send what it kept."""
@@ -119,13 +108,11 @@ class Loop:
         self._stage = Stage(self._feedback, record.last_message())
         self._deadline_at: float | None = None
         self._give_up_at: float | None = None
-        self._space_at = 0.0
+        self._host = HostWatch(record.path.parent)
         self._introduce_at = 0.0
         self._volume_bytes = 0
-        self._clock_offset_s = time.time() - time.monotonic()
         self._stopping = False
         self._parent = os.getppid() if parent is None else parent
-        self._triggers = 0
         self._finished = False
 
     def close(self) -> None:
@@ -157,7 +144,7 @@ class Loop:
             idle = not self._receive(POLL_S)
             self._hear()
             self._watch_time(idle)
-            self._watch_space()
+            self._watch_host()
             self._stage.repeat()
             if self._stopping:
                 self._act(Command("stop", "supervisor", "asked to end", time.time()))
@@ -192,12 +179,7 @@ class Loop:
             return  # of another series: not acknowledged, it may be the next run's
         if volume.attempt in self._closed_attempts:
             reason = "volume of an attempt that is closed"
-            with self._record.transaction():
-                self._record.add_fault(
-                    arrived_s, "late", reason, "recorded, not used", volume.attempt, volume.index
-                )
-                self._record.acknowledge(*place)
-            self._stream.acknowledge(*place)
+            self._set_aside(volume, place, "late", reason, "recorded, not used")
             return
         if self._running is None or self._running.attempt.name != volume.attempt:
             try:
@@ -230,14 +212,17 @@ class Loop:
 
     def _pass_by(self, volume: Volume, place: tuple[str, int], reason: str) -> None:
         """A series that does not fit, amid a run: the run goes on without it."""
+        self._set_aside(volume, place, "foreign", reason, "not used; the run goes on")
+        self._tell("fault", {"kind": "foreign", "reason": reason, "index": volume.index})
+
+    def _set_aside(
+        self, volume: Volume, place: tuple[str, int], kind: str, reason: str, action: str
+    ) -> None:
+        """Record that a volume came and was not used."""
         with self._record.transaction():
-            self._record.add_fault(
-                time.time(), "foreign", reason, "not used; the run goes on", volume.attempt,
-                volume.index,
-            )  # fmt: skip
+            self._record.add_fault(time.time(), kind, reason, action, volume.attempt, volume.index)
             self._record.acknowledge(*place)
         self._stream.acknowledge(*place)
-        self._tell("fault", {"kind": "foreign", "reason": reason, "index": volume.index})
 
     def _begin(self, volume: Volume) -> None:
         """Open a new attempt; the one that ran before it was aborted.
@@ -357,7 +342,6 @@ class Loop:
                         self._record.add_shown(report)
                     self._tell("shown", {"value": report.value, "scene": report.scene})
                 case Trigger():
-                    self._triggers += 1
                     with self._record.transaction():
                         self._record.add_trigger(report)
                 case Command():
@@ -388,7 +372,6 @@ class Loop:
     def _watch_time(self, idle: bool) -> None:
         """Give up what is overdue, unless the source had news: what waits there is in time."""
         now = time.monotonic()
-        self._check_clock_step(now)
         if self._give_up_at is not None and now >= self._give_up_at and self._running is None:
             self._finished = True
         if self._running is None or not idle:
@@ -400,29 +383,16 @@ class Loop:
         self._deadline_at += self._plan.tr_s
         self._take(Deadline(self._running.engine.next_index), time.time(), None)
 
-    def _check_clock_step(self, now: float) -> None:
-        offset_s = time.time() - now
-        if abs(offset_s - self._clock_offset_s) > CLOCK_STEP_S:
-            step_s = offset_s - self._clock_offset_s
-            self._fault("clock step", f"host clock moved by {step_s:+.3f} s", "scanner time leads")
-        self._clock_offset_s = offset_s
-
     def _check_clock(self, volume: Volume) -> None:
-        """Scanner clock against the gateway's: when a volume was complete, not when it was taken."""
+        """Scanner clock against the gateway's, which saw when the volume was complete."""
         if volume.acquired_s is None:
             return
         for reason in self._clock_fit.update(volume.index, volume.acquired_s, volume.received_s):
             self._fault("clock", reason, "recorded; scanner time leads", volume.index)
 
-    def _watch_space(self) -> None:
-        now = time.monotonic()
-        if now < self._space_at or not self._volume_bytes:
-            return
-        self._space_at = now + SPACE_CHECK_S
-        free = shutil.disk_usage(self._record.path.parent).free
-        # The log holds every volume once more until it is checkpointed.
-        if free < 2 * SPACE_WARNING_VOLUMES * self._volume_bytes:
-            self._fault("disk nearly full", f"{free / 1e6:.0f} MB free", "operator warned")
+    def _watch_host(self) -> None:
+        for kind, reason, action in self._host.look(self._volume_bytes):
+            self._fault(kind, reason, action)
 
     def _record_faults(self, step: Step) -> None:
         assert self._running is not None
@@ -455,42 +425,3 @@ class Loop:
             latency_ms = 1e3 * (times.published_s - times.received_s)
         blinded = self._plan.control.allocation is not None
         self._tell("step", step_body(step, latency_ms, blinded))
-
-
-def main(arguments: list[str]) -> int:
-    """Entry of the engine's process: `python -m rtloop.loop SESSION.toml RUN [PARENT]`.
-
-    PARENT is the supervisor's process id: it may have died while this process was starting.
-    """
-    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
-    session_path, run_name, *parent = arguments
-    try:
-        return serve(Path(session_path), run_name, int(parent[0]) if parent else None)
-    except FcnefError as error:
-        print(f"fcnef: {error}", file=sys.stderr)
-        return 2
-
-
-def serve(session_path: Path, run_name: str, parent: int | None = None) -> int:
-    """Run the loop for one run of a session until it is over; 0 when it is."""
-    session = SessionConfig.load(session_path)
-    entry = next(run for run in session.runs if run.name == run_name)
-    plan = attempts.load_plan(session, entry)
-    with attempts.open_record(session, entry, plan) as record:
-        loop = Loop(session, plan, record, parent)
-        with contextlib.closing(loop):
-            _stop_on_signal(loop)
-            loop.run()
-    return 0
-
-
-def _stop_on_signal(loop: Loop) -> None:
-    def stop(number: int, frame: FrameType | None) -> None:
-        loop.request_stop()
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -299,7 +299,7 @@ def run_session(path: Path, run: str | None = None) -> int:
 
 
 def _engine_child(path: Path, entry: RunEntry) -> Child:
-    command = [sys.executable, "-m", "rtloop.loop", str(path), entry.name, str(os.getpid())]
+    command = [sys.executable, "-m", "rtloop.process", str(path), entry.name, str(os.getpid())]
     return Child("engine", command)
 
 

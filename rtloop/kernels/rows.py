@@ -26,17 +26,23 @@ from rtloop.kernels.simd import LANES, fma, lane_numbers, load, splat, store
 
 __all__ = ["fill_plane"]
 
-FAR = 40.0
-"""Voxels to which a row's shift is clipped; what lies farther is outside the volume anyway."""
+FAR = 40
+"""Voxels before a row from which on nothing is read; what lies there is outside the volume."""
 
 _ZERO = np.float32(0.0)
 
 
 @kernel(inline="always")
 def _row_shift(passes: Doubles, x: float, y: int, z: int) -> float:
-    """Shift of the sample at x, in voxels, clipped."""
+    """Shift of the sample at x, in voxels; kept where it fits an integer."""
     shift: float = (passes[0] - 1.0) * x + passes[1] * y + passes[2] * z + passes[3]
-    return min(max(shift, -FAR), FAR)
+    return min(max(shift, -1e6), 1e6)
+
+
+@kernel(inline="always")
+def _first_read(shift: float, x: int, nx: int) -> int:
+    """Voxel of the row that tap 0 of the sample at x reads, not far outside the row."""
+    return min(max(floor_of(shift) + x, -FAR), nx)
 
 
 @kernel(inline="always")
@@ -89,8 +95,8 @@ def fill_plane(
                 _weigh(_row_shift(passes, middle, y, z), table, degree, taps, y * 2 * WIDTH)
             away = _away(block * LANES, middle, stretch)
             for y in range(y_low, y_high):
-                whole = floor_of(_row_shift(passes, middle, y, z))
-                p = volume_row + y * row_stride(nx) + whole + block * LANES
+                shift = _row_shift(passes, middle, y, z)
+                p = volume_row + y * row_stride(nx) + _first_read(shift, block * LANES, nx)
                 t = y * 2 * WIDTH
                 a = splat(_ZERO)
                 for k in range(n_taps):
@@ -109,8 +115,8 @@ def fill_plane(
         away_c = _away(x + 2 * LANES, middle, stretch)
         away_d = _away(x + 3 * LANES, middle, stretch)
         for y in range(y_low, y_high):
-            whole = floor_of(_row_shift(passes, middle, y, z))
-            p = volume_row + y * row_stride(nx) + whole + x
+            shift = _row_shift(passes, middle, y, z)
+            p = volume_row + y * row_stride(nx) + _first_read(shift, x, nx)
             t = y * 2 * WIDTH
             a = b = c = d = splat(_ZERO)
             for k in range(n_taps):

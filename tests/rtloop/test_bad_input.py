@@ -329,7 +329,7 @@ LIMITED = """
 import resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
-from rtloop.loop import main
+from rtloop.process import main
 sys.exit(main(sys.argv[2:]))
 """
 
