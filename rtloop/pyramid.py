@@ -17,7 +17,7 @@ from rtloop.errors import ReaderError
 from rtloop.kernels.intake import take_in
 from rtloop.kernels.layout import ROW_START, VOLUME_MARGIN
 
-__all__ = ["Pyramid"]
+__all__ = ["Pyramid", "head_mask"]
 
 COARSE_VOXEL_MM = 6.0
 MIN_COARSE_VOXELS = 12
@@ -76,8 +76,10 @@ class Pyramid:
         self._coarse_affine = affine.copy()
         self._coarse_affine[:3, :3] *= self._factors
         self._coarse_affine[:3, 3] += affine[:3, :3] @ ((self._factors - 1) / 2)
-        self.fine = Level(image, affine, centre_mm, _head(image, MIN_HEAD_VOXELS))
-        self._coarse = Level(coarse, self._coarse_affine, centre_mm, _head(coarse, MIN_HEAD_BLOCKS))
+        self.fine = Level(image, affine, centre_mm, head_mask(image, MIN_HEAD_VOXELS))
+        self._coarse = Level(
+            coarse, self._coarse_affine, centre_mm, head_mask(coarse, MIN_HEAD_BLOCKS)
+        )
         nx, ny, nz = image.shape
         self._coarse_shape = mx, my, mz = coarse.shape
         self.volume, self._blocks = volume_buffer((nx, ny, nz)), volume_buffer((mx, my, mz))
@@ -160,8 +162,14 @@ def _block_means(image: Floats, factors: NDArray[np.int64]) -> Floats:
     return image
 
 
-def _head(image: Floats, at_least: int) -> Mask:
-    """Voxels brighter than air, and their neighbours, away from the grid's ends."""
+def head_mask(image: Floats, at_least: int = MIN_HEAD_VOXELS) -> Mask:
+    """Voxels brighter than air, and their neighbours, away from the grid's ends.
+
+    Raises
+    ------
+    ReaderError
+        They are fewer than `at_least`.
+    """
     threshold = HEAD_SHARE_OF_MEAN * image[image >= image.mean() / 8].mean()
     bright: Mask = image > threshold
     head = bright.copy()

@@ -13,6 +13,7 @@ import pytest
 
 from rtloop.engine import Engine
 from rtloop.errors import ConfigError
+from rtloop.loop import Loop
 from rtloop.scoring import Scorer
 from tools.proof import faults
 from tools.proof.faults import FOLDER, PACED_STREAM, SERIES, STREAM, run_script, unpacked
@@ -81,9 +82,22 @@ def count_anyway(real: Callable[..., Any]) -> Callable[..., Any]:
     return enter
 
 
-def all_welcome(real: Callable[..., Any]) -> Callable[..., Any]:
-    """Duplicates and late volumes are taken for new ones."""
-    return lambda self, index: None
+def by_count(real: Callable[..., Any]) -> Callable[..., Any]:
+    """The timeline follows the number of volumes that came, not their index."""
+
+    def screen(self: Engine, used: bool) -> Any:
+        index, self.next_index = self.next_index, len(self._seen)
+        try:
+            return real(self, used)
+        finally:
+            self.next_index = index
+
+    return screen
+
+
+def in_silence(real: Callable[..., Any]) -> Callable[..., Any]:
+    """What went wrong is not recorded."""
+    return lambda self, step: None
 
 
 @pytest.mark.parametrize(
@@ -91,7 +105,8 @@ def all_welcome(real: Callable[..., Any]) -> Callable[..., Any]:
     [
         (Engine, "_pass_over", one_too_far, "not accounted for"),
         (Scorer, "enter", count_anyway, "recipe"),
-        (Engine, "_refusal", all_welcome, "and then"),
+        (Engine, "_screen", by_count, "planned"),
+        (Loop, "_record_faults", in_silence, "recorded 0 times"),
     ],
 )
 def test_a_wrong_engine_is_found_out(
@@ -102,7 +117,7 @@ def test_a_wrong_engine_is_found_out(
     complaint: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Seed 0 has drops, duplicates and refusals."""
+    """Seed 1 has drops, and seed 0 a block timeline."""
     monkeypatch.setattr(owner, method, spoil(getattr(owner, method)))
     _, found = run_script(0, GE, STREAM, folders)
     assert any(complaint in line for line in found.findings), found.findings

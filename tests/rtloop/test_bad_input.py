@@ -44,7 +44,7 @@ import numpy as np
 import pytest
 import zmq
 
-from rtloop import loop
+from rtloop import process
 from rtloop.events import encode as encode_step
 from rtloop.journal import Record
 from rtloop.link import StreamSource
@@ -100,7 +100,7 @@ def engine_says(
     sender = Sender(site, volumes)
     sender.start()
     try:
-        status = loop.main([str(site.session), "run"])
+        status = process.main([str(site.session), "run"])
     finally:
         sender.over.set()
         sender.join()
@@ -364,7 +364,7 @@ def test_a_port_that_was_taken_meanwhile(site: Site, capsys) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", site.ports[2]))
         other.listen()
-        status = loop.main([str(site.session), "run"])
+        status = process.main([str(site.session), "run"])
     words = capsys.readouterr().err
     assert status == 2
     assert one_line(words)

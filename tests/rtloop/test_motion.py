@@ -184,6 +184,20 @@ def test_jumps_are_caught(realigner: Realigner, seed: int) -> None:
         assert displacement_mm(motion.matrix, goal, HEAD.centre) < 0.05
 
 
+def test_a_head_far_from_the_grids_beginning_is_followed() -> None:
+    shape = (160, 60, 30)
+    affine = oblique((3.0, 3.0, 3.6), shape)
+    head = Head(shape=shape, affine=affine)
+    # The head lies in the last third along x.
+    affine = affine.copy()
+    affine[:3, 3] -= affine[:3, 0] * 50.0
+    head.affine = affine
+    goal = rigid(np.array([0.5, -0.6, 0.4, 0.02, -0.01, 0.03]), head.centre)
+    motion = Realigner(head(), affine).estimate(head(goal))
+    assert motion.ok, motion.reason
+    assert displacement_mm(motion.matrix, goal, head.centre) < 0.03
+
+
 def test_a_start_far_off_is_left_behind(realigner: Realigner) -> None:
     realigner.restore(Motion.from_parameters([60.0, -70.0, 40.0, 0.6, 0.0, 0.5], realigner))
     goal = rigid(np.array([0.4, 0.3, -0.2, 0.01, 0.02, -0.01]), HEAD.centre)

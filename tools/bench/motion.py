@@ -31,6 +31,7 @@ from scipy.spatial import cKDTree
 
 from rtloop.errors import ConfigError
 from rtloop.motion import Motion, Realigner
+from rtloop.pyramid import head_mask
 from rtloop.readers import ScannerConfig, read_series
 from rtloop.volume import Volume
 from tools.bench.motion_truth import (
@@ -301,11 +302,10 @@ def _rival_python() -> Path:
 
 
 def _real(name: str, volumes: list[Volume], step: int) -> dict[str, Any]:
-    """Estimates on the series as it is, against least squares on all voxels of the head."""
+    """Estimates on the series as it is, against plain least squares on every voxel compared."""
     image, affine = volumes[0].data, volumes[0].affine
     realigner = Realigner(image, affine, volumes[0].slice_axis)
-    mask = brain(image)
-    mask[:3] = mask[-3:] = mask[:, :3] = mask[:, -3:] = mask[..., :3] = mask[..., -3:] = False
+    mask = head_mask(image.astype(np.float64))
     found: list[Motion] = []
     truths, chosen = [], []
     for volume in track(volumes[1:60], f"following {name}", console=Console(stderr=True)):
@@ -393,7 +393,7 @@ def main() -> int:
     for row in found:
         cells = (_cell(row.get(key)) for key in COLUMNS.values())
         table.add_row(row["series"], row["case"], row["method"], *cells)
-    Console().print(table)
+    Console(width=max(Console().width, 150)).print(table)
     return 0
 
 

@@ -28,7 +28,7 @@ from rtloop.plan import Plan
 from rtloop.rois import RoiSet
 from rtloop.volume import Volume
 from tools.faults import Delivery, FaultScript
-from tools.scanner import ExportFolder, RecordedSeries, StreamOut, play
+from tools.scanner import ExportFolder, Outlet, RecordedSeries, StreamOut, play
 
 __all__ = [
     "N_DUMMIES",
@@ -260,14 +260,32 @@ def run_under_faults(
         if way.entrance == "stream":
             link = StreamSource(session.network.volumes, source="scanner")
             with contextlib.closing(link):
-                play(series, StreamOut(link, patience_s=PATIENCE_S), script, speed=way.speed)
+                _play(series, StreamOut(link, patience_s=PATIENCE_S), script, way.speed, loop)
                 loop.end(PATIENCE_S)
         else:
             with gateway_thread(session, way) as export:
                 _wait_for_gateway(export, session)
-                play(series, ExportFolder(export), script, speed=way.speed)
+                _play(series, ExportFolder(export), script, way.speed, loop)
                 loop.end(PATIENCE_S)
     return session.record_path(session.runs[0])
+
+
+class _LoopEndedError(Exception):
+    """The loop is over, so nobody takes what the scanner still has."""
+
+
+def _play(
+    series: RecordedSeries, outlet: Outlet, script: FaultScript, speed: float, loop: _Thread
+) -> None:
+    """Play the series, or what the loop lives to take of it."""
+
+    def wait(seconds: float) -> None:
+        if not loop.is_alive():
+            raise _LoopEndedError
+        outlet.idle(seconds)
+
+    with contextlib.suppress(_LoopEndedError):
+        play(series, outlet, script, speed=speed, wait=wait)
 
 
 def _wait_for_gateway(export: Path, session: SessionConfig) -> None:

@@ -102,7 +102,7 @@ def test_a_turn_equals_three_plain_passes(angle: float, interpolant: Interpolant
     # Weights serve a line, and follow it by their slopes: the error is of second order.
     off = 0.5 * min(max(0.05, 8 * angle**2), 40 * angle**2) ** 2
     assert np.abs(found - expected)[inside].max() < 20 * off + 0.04
-    assert np.abs(found - expected)[inside].std() < 2 * off + 2e-3
+    assert np.abs(found - expected)[inside].std() < 5 * off + 2e-3
 
 
 def _three_passes(image: Floats, matrix: Floats, interpolant: Interpolant) -> Floats:
