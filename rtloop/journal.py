@@ -371,7 +371,8 @@ class Record:
     def add_shown(self, shown: Shown) -> None:
         """Record a flip; a display that was not heard tells it again, and it counts once."""
         self._db.execute(
-            "INSERT OR IGNORE INTO shown(message, scene, value, flip_s, status) VALUES(?, ?, ?, ?, ?)",
+            "INSERT OR IGNORE INTO shown(message, scene, value, flip_s, status) "
+            "VALUES(?, ?, ?, ?, ?)",
             (shown.id, shown.scene, shown.value, shown.flip_s, shown.status),
         )
 
@@ -419,7 +420,8 @@ def is_blank(path: Path) -> bool:
         return True
     try:
         with closing(_connect(path, writable=False)) as db:
-            return db.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
+            (n_tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            return int(n_tables) == 0
     except sqlite3.Error:
         return False
 

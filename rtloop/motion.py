@@ -1,6 +1,6 @@
 """Rigid head motion against a fixed reference, volume by volume, and resampling where it led.
 
-The estimate is inverse-compositional Gauss-Newton on all voxels of the head, first on block means
+The estimate is inverse-compositional Gauss-Newton on the voxels of the head, first on block means
 of about 6 mm (a jump of several millimetres is caught there), then on the grid itself. Gain and
 three linear intensity ramps are fitted along; slices that lost their signal are left out. The
 state is the reference and the last accepted parameters, nothing else: `restore` continues as if
@@ -37,7 +37,7 @@ UNSETTLED_MM = 0.1
 """A last step longer than this is no estimate."""
 
 MIN_EXPLAINED = 0.9
-"""Real series reach 0.98 and more; a head mirrored left to right reaches 0.83."""
+"""Real series reach 0.98 and more; a head mirrored left to right reaches 0.87."""
 
 MIN_SHARE = 0.5
 MIN_SIGNAL = 0.1

@@ -338,6 +338,7 @@ def _gateway_child(session: SessionConfig) -> Child:
 def _display_child(session: SessionConfig, plan: Plan) -> Child:
     settings = {
         "silence_s": max(5.0, 3.0 * plan.tr_s),
+        "parent_pid": os.getpid(),
         "feedback": session.network.feedback,
         "reports": session.network.reports,
         "keys": session.network.keys and str(session.resolve(session.network.keys)),
@@ -355,6 +356,7 @@ def _console_child(session: SessionConfig, entry: RunEntry) -> Child:
         "reports": network.reports,
         "page": network.console,
         "keys": network.keys and str(session.resolve(network.keys)),
+        "parent_pid": os.getpid(),
     }
     command = [sys.executable, "-m", "rtloop.console", json.dumps(settings)]
     return Child("console", command, vital=False)

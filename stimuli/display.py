@@ -81,6 +81,9 @@ class DisplayConfig(BaseModel):
     )  # fmt: skip
     capture_max: int = Field(20, ge=0)
     exit_with_parent: bool = True
+    parent_pid: PositiveInt | None = None
+    """Process with whose end the display leaves; None for the one that started it. Opening a
+    window takes seconds, in which that one may die."""
 
 
 def main(config: DisplayConfig) -> int:
@@ -128,7 +131,7 @@ class Display:
 
     def __init__(self, config: DisplayConfig, undo: contextlib.ExitStack) -> None:
         self._config = config
-        self._parent = os.getppid()
+        self._parent = os.getppid() if config.parent_pid is None else config.parent_pid
         self._parent_checked_s = time.monotonic()
         self._ending = False
         self._window = open_window(

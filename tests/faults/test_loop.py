@@ -24,6 +24,7 @@ from rtloop.wire import Feedback, Note, Trigger
 from tests.faults.quiet import PATIENCE_S, Quiet, quick
 from tests.rtloop.simulated import series, small_engine
 from tests.rtloop.sites import Site
+from tools.local import free_ports
 
 VOLUMES = quick()
 
@@ -157,17 +158,21 @@ def test_a_loop_whose_parent_died_before_it_began_leaves(site: Quiet) -> None:
 
 
 def test_children_end_with_a_supervisor_that_dies_while_they_start(tmp_path: Path) -> None:
-    site = Site(tmp_path)
+    (page,) = free_ports(1)
+    site = Site(tmp_path, f'console = "127.0.0.1:{page}"')
+    text = site.session.read_text()
+    site.session.write_text(text.replace('kind = "stream"', 'kind = "folder"\nwatch = "."'))
     with site.start() as run:
-        engine = site.child("engine")
+        children = {name: site.child(name) for name in ("engine", "gateway", "console")}
         os.kill(run.pid, signal.SIGKILL)
         run.wait()
         until = time.monotonic() + PATIENCE_S
-        while _lives(engine) and time.monotonic() < until:
+        while any(map(_lives, children.values())) and time.monotonic() < until:
             time.sleep(0.05)
-        if _lives(engine):
-            os.kill(engine, signal.SIGKILL)
-            pytest.fail("the engine outlived its supervisor")
+        left = [name for name, pid in children.items() if _lives(pid)]
+        for name in left:
+            os.kill(children[name], signal.SIGKILL)
+    assert left == [], "outlived their supervisor"
 
 
 def _lives(pid: int) -> bool:
@@ -225,7 +230,9 @@ journal.Record.create(Path(sys.argv[1]), {"plan": 1, "engine": 2})
 def test_a_record_half_made_is_made_anew(site: Quiet, after: int) -> None:
     """Killed at any instant of making it, the engine finds no record, not a broken one."""
     site.record.parent.mkdir()
-    made = subprocess.run([sys.executable, "-c", HALF_MADE, str(site.record), str(after)], check=False)
+    made = subprocess.run(
+        [sys.executable, "-c", HALF_MADE, str(site.record), str(after)], check=False
+    )
     assert made.returncode == -signal.SIGKILL
     assert is_blank(site.record)
     with site.loop() as loop, site.source() as source:

@@ -399,7 +399,10 @@ MISTAKES = {
     "records": (lambda s: (s.folder / "records").write_text("x"), "expected a writable folder"),
     "port": (take_port, "expected a free port"),
     "display": (lambda s: change_session(s, "[display]\nenabled = false", ""), "display: expected"),
-    "export": (lambda s: change_session(s, '"stream"', '"folder"'), "expected the scanner's export"),
+    "export": (
+        lambda s: change_session(s, '"stream"', '"folder"'),
+        "expected the scanner's export",
+    ),
     "open": (lambda s: change_session(s, "127.0.0.1", "0.0.0.0"), "expected keys"),
 }
 

@@ -94,8 +94,8 @@ def next_message(client: ClientConnection) -> dict[str, Any]:
 def closing_code(client: ClientConnection) -> int | None:
     """Why the other side closed, once it has."""
     with contextlib.suppress(ConnectionClosed):
-        for _ in client:
-            pass
+        while True:
+            client.recv(PATIENCE_S)
     return client.close_code
 
 
@@ -578,6 +578,9 @@ def test_the_page_shows_the_run(shared: Site, chromium: Page) -> None:
     assert chromium.evaluate("course.scene[30]") == "hold"
     # the standard error's band is what the plot is given
     assert chromium.evaluate("plots.score.data[2][58] - plots.score.data[1][58]") == pytest.approx(
+        last.scores[0].standard_error
+    )
+    assert chromium.evaluate("plots.score.data[1][58] - plots.score.data[3][58]") == pytest.approx(
         last.scores[0].standard_error
     )
     assert chromium.evaluate("document.querySelectorAll('canvas').length") == 3

@@ -143,7 +143,9 @@ def tamper_observation(path: Path, event: int) -> None:
         body = db.execute("SELECT body FROM step WHERE event = ?", (event,)).fetchone()[0]
         signals = decode(body).observation.signals.tobytes()  # type: ignore[union-attr]
         changed = bytes([signals[0] ^ 1]) + signals[1:]
-        db.execute("UPDATE step SET body = ? WHERE event = ?", (body.replace(signals, changed), event))
+        db.execute(
+            "UPDATE step SET body = ? WHERE event = ?", (body.replace(signals, changed), event)
+        )
 
 
 def tamper_voxel(path: Path, event: int) -> None:
@@ -223,7 +225,8 @@ def test_a_row_that_is_gone_or_broken_is_one_line(copy: Path, statement: str, wh
 
 
 @pytest.mark.parametrize(
-    "entry", ["plan", "engine", "fingerprint"],
+    "entry",
+    ["plan", "engine", "fingerprint"],
 )
 @pytest.mark.parametrize("value", [None, "{}", "not json", '"text"'])
 def test_an_about_that_says_nothing_is_one_line(copy: Path, entry: str, value: str | None) -> None:

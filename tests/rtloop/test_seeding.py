@@ -102,16 +102,18 @@ def own_columns(seen: list[Observation], n_planned: int) -> Array:
     return legendre.legvander(np.array([o.index for o in seen]) / (n_planned - 1) * 2 - 1, 1)
 
 
-def aligned(seen: list[Observation], offsets_s: Array | None) -> tuple[Array, Array]:
-    """Signals at a common time, and whether each could be had."""
+def aligned(
+    seen: list[Observation], good: NDArray[np.bool_], offsets_s: Array | None
+) -> tuple[Array, NDArray[np.bool_]]:
+    """Signals at a common time, and whether each could be had; from good volumes alone."""
     signals = np.array([o.signals for o in seen])
     if offsets_s is None:
-        return signals, np.ones(len(seen), bool)
+        return signals, good
     aligner, whole, before = SliceAligner(offsets_s, TR_S), [], seen[0].index - 1
     for k, one in enumerate(seen):
         for _ in range(one.index - before - 1):
             aligner.update(np.full(2, math.nan), False)
-        values, valid = aligner.update(one.signals, True)
+        values, valid = aligner.update(one.signals, bool(good[k]))
         signals[k], before = values, one.index
         whole.append(valid)
     return signals, np.array(whole)
@@ -122,7 +124,8 @@ def by_the_book(
     run: list[Observation],
     plan: Plan,
     config: EngineConfig,
-    offsets_s: Array | None,
+    offsets_s: Array | None = None,
+    rest_good: NDArray[np.bool_] | None = None,
 ) -> Array:
     """Raw score after each volume of the run, from the block design of rest and run so far."""
     motion = config.denoise.motion
@@ -137,8 +140,9 @@ def by_the_book(
         ]
     )
     design = np.hstack([own, shared])
-    rest_signals, rest_whole = aligned(rest, offsets_s)
-    run_signals, run_whole = aligned(run, offsets_s)
+    rest_good = np.ones(len(rest), bool) if rest_good is None else rest_good
+    rest_signals, rest_whole = aligned(rest, rest_good, offsets_s)
+    run_signals, run_whole = aligned(run, np.ones(len(run), bool), offsets_s)
     signals = np.vstack([rest_signals - 1000, run_signals - 1000])
     whole = np.concatenate([rest_whole, run_whole])
     indices = np.array([o.index for o in run])
@@ -169,7 +173,7 @@ def test_scores_equal_one_regression_over_both_runs(motion: int, gone: tuple[int
     found = np.full(60, math.nan)
     for event in run:
         found[event.index] = engine.step(event).scores[0].value
-    expected = by_the_book(rest, run, plan, config, None)
+    expected = by_the_book(rest, run, plan, config)
     # level and drift are the run's own: ten of its volumes, and a full window
     first = N_DUMMIES + 9 + sum(index < 13 for index in gone)
     assert np.flatnonzero(np.isfinite(found))[0] == first
@@ -185,11 +189,14 @@ def test_scores_equal_it_with_slices_aligned() -> None:
     offsets_s = rois.slice_offsets_s(SLICE_TIMES_S, 2)
     assert abs(offsets_s[0] - offsets_s[1]) > 0.1
     rest, run = observations(N_SEED, 3, (40,)), observations(60, 4, (30,))
-    engine = Engine(plan, config, rois, None, geometry, seeds=[as_seed(rest)])
+    # a censored volume of the rest lends nothing to its neighbours either
+    good = np.arange(len(rest)) % 11 != 5
+    seed = as_seed(rest, good.astype(float))
+    engine = Engine(plan, config, rois, None, geometry, seeds=[seed])
     found = np.full(60, math.nan)
     for event in run:
         found[event.index] = engine.step(event).scores[0].value
-    expected = by_the_book(rest, run, plan, config, offsets_s)
+    expected = by_the_book(rest, run, plan, config, offsets_s, good)
     ours = np.isfinite(found)
     assert ours.sum() > 40
     np.testing.assert_allclose(found[ours], expected[ours], rtol=0, atol=1e-9)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -235,8 +236,22 @@ def test_no_warning_at_twenty_minutes(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "over two runs" in calibrated_plan(small_plan(), rests[:1])[1]
 
 
+def test_a_window_that_a_censored_volume_ends_does_not_count(tmp_path: Path) -> None:
+    """It repeats the one before it, as feedback does."""
+    volumes = series(60)
+    volumes[45] = replace(volumes[45], data=np.asfortranarray(volumes[45].data[::-1]))
+    path = write_record(tmp_path / "rest.sqlite", rest_plan(), volumes)
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        found = db.execute("SELECT volume_index, raw_score FROM step WHERE status = 'censored'")
+        ((index, score),) = found.fetchall()
+    assert index == 45
+    assert score is not None
+    plan, _ = calibrated_plan(small_plan(), [path])
+    assert plan.calibration.center == pytest.approx(np.mean(scores(path)), abs=1e-12)  # type: ignore[union-attr]
+
+
 def test_a_window_counts_once(tmp_path: Path) -> None:
-    """A duplicate, a pause and a censored volume repeat the last score; it is one window."""
+    """A duplicate and a pause repeat the last score; it is one window."""
     volumes = series(60)
     events = [*volumes[:40], volumes[39], Operator("pause"), Operator("resume"), *volumes[40:]]
     plain = write_record(tmp_path / "plain.sqlite", rest_plan(), volumes)

@@ -207,8 +207,8 @@ def test_a_run_without_volumes_is_refused(tmp_path: Path) -> None:
 def test_a_value_that_expired_was_not_shown(record: Path) -> None:
     before = load(record).values_shown
     with Record.open(record, writable=True) as opened, opened.transaction():
-        opened.add_shown(Shown(5000, "one", "feedback", 50.0, 1.0, "expired"))
-        opened.add_shown(Shown(5001, "one", "feedback", 50.0, 1.0, "failed"))
+        opened.add_shown(Shown(50, "one", "feedback", 50.0, 900.0, "expired"))
+        opened.add_shown(Shown(51, "one", "feedback", 50.0, 900.0, "failed"))
     course = load(record)
     assert course.values_shown == before
     assert len(course.flip_ms) == 60 - len(LOST)

@@ -85,7 +85,9 @@ def audit(
         faults = record.rows("fault")
         attempts = record.attempts()
         if len(attempts) != len(accounts):
-            found.findings.append(f"{len(accounts)} attempts were scanned, {len(attempts)} recorded")
+            found.findings.append(
+                f"{len(accounts)} attempts were scanned, {len(attempts)} recorded"
+            )
         for k, (attempt, account) in enumerate(zip(attempts, accounts, strict=False)):
             events = list(record.events(attempt))
             mine = [row for row in faults if row["attempt"] in (attempt.name, None)]
@@ -196,8 +198,7 @@ class _Look:
     def _refused(self, index: int) -> bool:
         """Whether a note of the gateway said so; a file that cannot be read has no index."""
         return any(
-            row["kind"] == "refused" and row["volume_index"] in (index, None)
-            for row in self.faults
+            row["kind"] == "refused" and row["volume_index"] in (index, None) for row in self.faults
         )
 
     def _moved(self, index: int) -> bool:

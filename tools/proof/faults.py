@@ -129,8 +129,11 @@ def _remembered(seed: int, folders: dict[str, Path]) -> dict[str, Any]:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(entries))
     took_s = time.monotonic() - started_s
-    print(f"script {seed}: {series.name}, {way.entrance}, {took_s:.0f} s, "
-          f"{len(found.findings)} findings", flush=True)
+    print(
+        f"script {seed}: {series.name}, {way.entrance}, {took_s:.0f} s, "
+        f"{len(found.findings)} findings",
+        flush=True,
+    )
     for line in entries["findings"]:
         print("   ", line, flush=True)
     return entries

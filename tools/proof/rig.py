@@ -112,7 +112,11 @@ def plan_for(volume: Volume, n_volumes: int, block: bool) -> Plan:
     tr_s = volume.tr_s
     timeline: dict[str, Any] = {"kind": "continuous", "rest_s": REST * tr_s}
     if block:
-        phases = [("regulate", WINDOW, "instruction"), ("wait", 4, "fixation"), ("show", 2, "score")]
+        phases = [
+            ("regulate", WINDOW, "instruction"),
+            ("wait", 4, "fixation"),
+            ("show", 2, "score"),
+        ]
         timeline = {
             "kind": "block",
             "rest_s": REST * tr_s,
