@@ -1,5 +1,8 @@
 # `make demo` and `make test` are all a new user needs; both set up everything they use.
-PYTHON ?= $(shell command -v python3.12 || command -v python3.11 || command -v python3)
+# The first Python that runs and is 3.11 or 3.12; a name on the path may be a shim that does not.
+FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))
+PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
+	$$p -c '$(FITS)' >/dev/null 2>&1 && echo $$p && break; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
@@ -29,10 +32,10 @@ bench: setup
 setup: system $(STAMP)
 
 system:
+	@test -n "$(PYTHON)" || { echo "fcnef: expected Python 3.11 or 3.12, found neither; install one or set PYTHON=/path/to/python" >&2; exit 2; }
 	@$(PYTHON) tools/system.py
 
-$(STAMP): pyproject.toml
-	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 13) else "fcnef: expected Python 3.11 or 3.12, found %d.%d; set PYTHON=python3.12" % v)'
+$(STAMP): pyproject.toml | system
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[demo,dev]'

@@ -170,6 +170,10 @@ class SessionConfig(Section):
         """A path of the file, relative ones taken from the file's folder."""
         return self.folder / relative
 
+    def for_run(self, run: RunEntry) -> SessionConfig:
+        """The session as one of its runs sees it: with that run's own plan, where it has one."""
+        return self if run.plan is None else self.model_copy(update={"plan": run.plan})
+
     def record_path(self, run: RunEntry) -> Path:
         return self.resolve(self.records) / f"{self.name}_{run.name}.sqlite"
 

@@ -198,22 +198,22 @@ class Loop:
             self._record.add_note(note, NOTE_ACTIONS[note.kind])
             self._record.acknowledge(*place)
         self._stream.acknowledge(*place)
-        self._tell("fault", {"kind": note.kind, "reason": note.reason, "index": note.index})
+        body = {"kind": note.kind, "reason": note.reason, "action": NOTE_ACTIONS[note.kind]}
+        self._tell("fault", {**body, "index": note.index})
 
     def _take_malformed(self, item: Malformed) -> None:
+        action = "refused; counts as missing"
         with self._record.transaction():
-            self._record.add_fault(
-                time.time(), "malformed", item.reason, "refused; counts as missing"
-            )
+            self._record.add_fault(time.time(), "malformed", item.reason, action)
             if item.epoch is not None and item.seq is not None:
                 self._record.acknowledge(item.epoch, item.seq)
         if item.epoch is not None and item.seq is not None:
             self._stream.acknowledge(item.epoch, item.seq)
+        self._tell("fault", {"kind": "malformed", "reason": item.reason, "action": action})
 
     def _pass_by(self, volume: Volume, place: tuple[str, int], reason: str) -> None:
         """A series that does not fit, amid a run: the run goes on without it."""
         self._set_aside(volume, place, "foreign", reason, "not used; the run goes on")
-        self._tell("fault", {"kind": "foreign", "reason": reason, "index": volume.index})
 
     def _set_aside(
         self, volume: Volume, place: tuple[str, int], kind: str, reason: str, action: str
@@ -223,6 +223,8 @@ class Loop:
             self._record.add_fault(time.time(), kind, reason, action, volume.attempt, volume.index)
             self._record.acknowledge(*place)
         self._stream.acknowledge(*place)
+        body = {"kind": kind, "reason": reason, "action": action, "index": volume.index}
+        self._tell("fault", body)
 
     def _begin(self, volume: Volume) -> None:
         """Open a new attempt; the one that ran before it was aborted.
@@ -303,14 +305,11 @@ class Loop:
         if self._running is None:
             return
         last = self._running.last_step
-        with self._record.transaction():
-            self._record.add_fault(
-                time.time(),
-                "engine restarted",
-                f"the record was left open at volume {self._running.engine.next_index - 1}",
-                f"state rebuilt from {self._running.n_events} events",
-                self._running.attempt.name,
-            )
+        self._fault(
+            "engine restarted",
+            f"the record was left open at volume {self._running.engine.next_index - 1}",
+            f"state rebuilt from {self._running.n_events} events",
+        )
         self._deadline_at = None
         if last is not None:
             self._stage.show(last.screen, self._running.attempt.name, last.index)
