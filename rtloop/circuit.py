@@ -68,7 +68,7 @@ class Score:
 class Circuit:
     """Weighted, directed edges.
 
-    Parameters
+    Attributes
     ----------
     edges : array_like of int, shape (n_edges, 2)
         ROI pairs, each once, in either order.

@@ -150,8 +150,10 @@ class RoiSet:
         ----------
         spheres : iterable of (name, center_mm, radius_mm)
             World coordinates of the volumes (native space, RAS+ mm), not of an atlas.
-        shape, affine
-            Grid of the volumes.
+        shape : tuple of int
+            Grid of the volumes, (x, y, z).
+        affine : array_like, shape (4, 4)
+            Voxel index to world, mm, of the volumes.
 
         Raises
         ------

@@ -24,8 +24,10 @@ from urllib.parse import urlsplit
 
 from rtloop import attempts
 from rtloop.config import RunEntry, SessionConfig
+from rtloop.console import ConsoleConfig
 from rtloop.errors import ConfigError, DisplayError, LinkError, RecordError
 from rtloop.journal import Record, is_blank
+from rtloop.link.endpoint import is_local
 from rtloop.plan import AtlasRois, Plan
 from rtloop.readers.binding import ScannerConfig
 
@@ -78,12 +80,14 @@ def preflight(session: SessionConfig, entry: RunEntry) -> Plan:
     """
     plan = attempts.load_plan(session, entry)
     if isinstance(plan.rois, AtlasRois):
-        plan.rois.locate(session.resolve(session.plan).parent)
+        plan.rois.locate(session.resolve(session.for_run(entry).plan).parent)
     if session.source.scanner is not None:
         ScannerConfig.load(session.resolve(session.source.scanner))
     if session.source.kind == "folder":
         _check_watched(session)
     _check_record(session, entry)
+    if session.network.console is not None:
+        ConsoleConfig.read(json.dumps(_console_settings(session, entry)))
     _check_ports(session)
     if session.display.enabled:
         _check_display()
@@ -121,19 +125,28 @@ def _check_record(session: SessionConfig, entry: RunEntry) -> None:
 def _check_ports(session: SessionConfig) -> None:
     network = session.network
     for endpoint in (network.volumes, network.feedback, network.telemetry, network.reports):
-        parts = urlsplit(endpoint)
-        if parts.scheme != "tcp" or parts.port is None:
-            continue
-        family = socket.AF_INET6 if ":" in (parts.hostname or "") else socket.AF_INET
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((parts.hostname or "127.0.0.1", parts.port))
-            except OSError as error:
-                raise LinkError(
-                    f"{endpoint}: expected a free port, found: {error.strerror}; "
-                    "stop what uses it or name another under [network]"
-                ) from error
+        _check_port(endpoint)
+    if network.console is not None:
+        _check_port(f"tcp://{network.console}")
+
+
+def _check_port(endpoint: str) -> None:
+    if not endpoint.startswith("tcp://"):
+        return
+    is_local(endpoint)  # raises on what is no address at all
+    if endpoint.endswith(":*"):
+        raise LinkError(f"{endpoint}: expected a port that others can be told, found *; name one")
+    parts = urlsplit(endpoint)
+    family = socket.AF_INET6 if ":" in (parts.hostname or "") else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((parts.hostname or "127.0.0.1", parts.port or 0))
+        except OSError as error:
+            raise LinkError(
+                f"{endpoint}: expected a free port, found: {error.strerror}; "
+                "stop what uses it or name another under [network]"
+            ) from error
 
 
 def _check_display() -> None:
@@ -349,8 +362,13 @@ def _display_child(session: SessionConfig, plan: Plan) -> Child:
 
 
 def _console_child(session: SessionConfig, entry: RunEntry) -> Child:
+    settings = json.dumps(_console_settings(session, entry))
+    return Child("console", [sys.executable, "-m", "rtloop.console", settings], vital=False)
+
+
+def _console_settings(session: SessionConfig, entry: RunEntry) -> dict[str, object]:
     network = session.network
-    settings = {
+    return {
         "run": f"{session.name} · {entry.name}",
         "telemetry": network.telemetry,
         "reports": network.reports,
@@ -358,5 +376,3 @@ def _console_child(session: SessionConfig, entry: RunEntry) -> Child:
         "keys": network.keys and str(session.resolve(network.keys)),
         "parent_pid": os.getpid(),
     }
-    command = [sys.executable, "-m", "rtloop.console", json.dumps(settings)]
-    return Child("console", command, vital=False)

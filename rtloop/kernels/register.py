@@ -149,10 +149,11 @@ def accumulate(
 ) -> int:
     """Sum the moments of the residual over all columns, after `fill_columns`.
 
+    Returns 1 if voxels were weighted, because slices are in doubt or near the volume's end.
+
     Parameters
     ----------
-    nz : volume's slices
-    n_blocks : blocks of sixteen x that the reference's grid has
+    nz, n_blocks : volume's slices; blocks of sixteen x on the reference's grid
     passes, interpolant, box : as for `fill_columns`
     columns : (n, 5) x, y, z low, z high, place of the column's features
     features : per column and z: gradient x, y, z and value of the smoothed reference, 16 each
@@ -161,13 +162,9 @@ def accumulate(
     doubt_profile : (PAD + z + PAD) rows of 16: 1 for slices not to be used and beyond the volume
     doubt : buffer for one column
     doubted : whether any slice within the volume is in doubt
+    buffers : as for `fill_columns`
     sums : (18,) receives the moments, squared residuals, weights
     slice_weights : (z,) receives the weight of each slice, if 1 is returned
-
-    Returns
-    -------
-    int
-        1 if voxels were weighted: slices are in doubt or voxels near the volume's end.
     """
     sums[:] = 0.0
     slice_weights[:] = 0.0

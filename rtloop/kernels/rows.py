@@ -46,6 +46,19 @@ def _first_read(shift: float, x: int, nx: int) -> int:
 
 
 @kernel(inline="always")
+def _row_start(z: int, y: int, nx: int, ny: int, n_taps: int) -> int:
+    """Place in the volume's buffer that the first tap of an unshifted row's first voxel reads."""
+    row: int = row_stride(nx)
+    return VOLUME_MARGIN + (z * ny + y) * row + ROW_START - (n_taps // 2 - 1)
+
+
+@kernel(inline="always")
+def _plane_rows(ny: int) -> int:
+    """Floats from block to block of the plane."""
+    return (ny + 2 * PAD + SPARE) * LANES
+
+
+@kernel(inline="always")
 def _weigh(shift: float, table: Floats, degree: int, taps: Floats, at: int) -> None:
     """Filter weights of samples shifted by `shift`, one per tap, and after them their slopes."""
     u = splat(np.float32(shift - floor_of(shift) - 0.5))
@@ -63,6 +76,38 @@ def _away(x: int, middle: float, stretch: float) -> Any:
     """How far the shifts of sixteen samples from x on are from that at `middle`."""
     first = splat(np.float32(stretch * (x - middle)))
     return fma(lane_numbers(), splat(np.float32(stretch)), first)
+
+
+@kernel()
+def _fill_stretched(
+    volume: Floats,
+    z: int,
+    shape: Ints,
+    passes: Doubles,
+    ranges: tuple[int, int, int, int],
+    interpolant: Interpolation,
+    taps: Floats,
+    plane: Floats,
+) -> None:
+    """Fill a plane with one set of weights for every block."""
+    table, n_taps, degree = interpolant
+    low, high, y_low, y_high = ranges
+    nx, ny = shape[0], shape[1]
+    for block in range(low, high):
+        x = block * LANES
+        middle = x + 0.5 * (LANES - 1)
+        for y in range(y_low, y_high):
+            _weigh(_row_shift(passes, middle, y, z), table, degree, taps, y * 2 * WIDTH)
+        away = _away(x, middle, passes[0] - 1.0)
+        for y in range(y_low, y_high):
+            shift = _row_shift(passes, middle, y, z)
+            p = _row_start(z, y, nx, ny, n_taps) + _first_read(shift, x, nx)
+            t = y * 2 * WIDTH
+            a = splat(_ZERO)
+            for k in range(n_taps):
+                w = fma(away, splat(taps[t + WIDTH + k]), splat(taps[t + k]))
+                a = fma(w, load(volume, p + k), a)
+            store(plane, block * _plane_rows(ny) + (PAD + y) * LANES, a)
 
 
 @kernel(f"void(f4[::1], i8, i8[::1], f8[::1], UniTuple(i8, 4), {INTERPOLANT}, f4[::1], f4[::1])")
@@ -86,23 +131,8 @@ def fill_plane(
     low, high, y_low, y_high = ranges
     nx, ny = shape[0], shape[1]
     stretch = passes[0] - 1.0
-    plane_rows = (ny + 2 * PAD + SPARE) * LANES
-    volume_row = VOLUME_MARGIN + z * ny * row_stride(nx) + ROW_START - (n_taps // 2 - 1)
     if abs(stretch) * nx > 2.0 * HELD_LINE:
-        for block in range(low, high):
-            middle = (block + 0.5) * LANES - 0.5
-            for y in range(y_low, y_high):
-                _weigh(_row_shift(passes, middle, y, z), table, degree, taps, y * 2 * WIDTH)
-            away = _away(block * LANES, middle, stretch)
-            for y in range(y_low, y_high):
-                shift = _row_shift(passes, middle, y, z)
-                p = volume_row + y * row_stride(nx) + _first_read(shift, block * LANES, nx)
-                t = y * 2 * WIDTH
-                a = splat(_ZERO)
-                for k in range(n_taps):
-                    w = fma(away, splat(taps[t + WIDTH + k]), splat(taps[t + k]))
-                    a = fma(w, load(volume, p + k), a)
-                store(plane, block * plane_rows + (PAD + y) * LANES, a)
+        _fill_stretched(volume, z, shape, passes, ranges, interpolant, taps, plane)
         return
     middle = 0.5 * (nx - 1)
     for y in range(y_low, y_high):
@@ -116,7 +146,7 @@ def fill_plane(
         away_d = _away(x + 3 * LANES, middle, stretch)
         for y in range(y_low, y_high):
             shift = _row_shift(passes, middle, y, z)
-            p = volume_row + y * row_stride(nx) + _first_read(shift, x, nx)
+            p = _row_start(z, y, nx, ny, n_taps) + _first_read(shift, x, nx)
             t = y * 2 * WIDTH
             a = b = c = d = splat(_ZERO)
             for k in range(n_taps):
@@ -125,8 +155,8 @@ def fill_plane(
                 b = fma(fma(away_b, slope, w), load(volume, p + LANES + k), b)
                 c = fma(fma(away_c, slope, w), load(volume, p + 2 * LANES + k), c)
                 d = fma(fma(away_d, slope, w), load(volume, p + 3 * LANES + k), d)
-            out = block * plane_rows + (PAD + y) * LANES
+            out = block * _plane_rows(ny) + (PAD + y) * LANES
             store(plane, out, a)
-            store(plane, out + plane_rows, b)
-            store(plane, out + 2 * plane_rows, c)
-            store(plane, out + 3 * plane_rows, d)
+            store(plane, out + _plane_rows(ny), b)
+            store(plane, out + 2 * _plane_rows(ny), c)
+            store(plane, out + 3 * _plane_rows(ny), d)

@@ -16,11 +16,13 @@ from rtloop.errors import ConfigError
 from rtloop.loop import Loop
 from rtloop.scoring import Scorer
 from tools.proof import faults
-from tools.proof.faults import FOLDER, PACED_STREAM, SERIES, STREAM, run_script, unpacked
+from tools.proof.faults import FOLDER, SERIES, STREAM, run_script, unpacked
+from tools.proof.rig import Way
 
 PRISMA = next(series for series in SERIES if "prisma" in series.name)
 GE = next(series for series in SERIES if series.name == "s1925")
 XA = next(series for series in SERIES if "xa30" in series.name)
+PACED = Way("stream", tr_s=0.1, speed=1, latency_s=0.1)
 BOLD = next(series for series in SERIES if series.name == "studyforrest")
 
 
@@ -37,7 +39,7 @@ def folders(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, P
         (12, BOLD, STREAM),
         (10, PRISMA, STREAM),
         (45, GE, FOLDER),
-        (9, PRISMA, PACED_STREAM),
+        (9, PRISMA, PACED),
     ],
 )
 def test_every_volume_is_accounted_for(

@@ -23,11 +23,13 @@ import uvicorn
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from rtloop.config import SessionConfig
 from rtloop.console import ConsoleConfig, make_app
 from rtloop.console.hub import Hub, plain
-from rtloop.errors import ConfigError, LinkError
+from rtloop.errors import ConfigError, FcnefError, LinkError
 from rtloop.events import Step
 from rtloop.link import Broadcaster, ReportSink
+from rtloop.session import preflight
 from rtloop.telemetry import ready_body, step_body, volume_faults
 from rtloop.wire import Command, Telemetry, pack
 from tests.rtloop.browser import Page, browser
@@ -35,6 +37,7 @@ from tests.rtloop.simulated import series, small_engine, small_plan
 from tools.local import free_ports
 
 PATIENCE_S = 20.0
+ENDPOINTS = ("volumes", "feedback", "telemetry", "reports")
 LOST = (30, 31)
 
 
@@ -681,3 +684,44 @@ def test_the_page_reconnects(chromium: Page) -> None:
         made.tell_run(10)
         chromium.until(f"linked && course.index.at(-1) === {STEPS[9].index}")
         assert chromium.text("#link") == "live"
+
+
+# --- before a run ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        ({"console": "0.0.0.0:8080"}, "expected a loopback address"),
+        ({"console": "127.0.0.1"}, "expected tcp://HOST:PORT"),
+        ({"console": "127.0.0.1:{taken}"}, "expected a free port"),
+        ({"feedback": "tcp://127.0.0.1:99999"}, "expected tcp://HOST:PORT"),
+        ({"feedback": "tcp://127.0.0.1:*"}, "expected a port that others can be told"),
+    ],
+)
+def test_preflight_finds_a_wrong_address(
+    tmp_path: Path, network: dict[str, str], words: str
+) -> None:
+    """Not the console's own death, amid a run that goes on without a page."""
+    small_plan().save(tmp_path / "plan.json")
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        taken = other.getsockname()[1]
+        session = SessionConfig.model_validate(
+            {
+                "name": "test",
+                "plan": "plan.json",
+                "runs": [{"name": "run"}],
+                "folder": tmp_path,
+                "source": {"kind": "stream"},
+                "display": {"enabled": False},
+                "network": {
+                    **{name: f"ipc://{tmp_path}/{name}" for name in ENDPOINTS},
+                    **{name: value.format(taken=taken) for name, value in network.items()},
+                },
+            }
+        )
+        with pytest.raises(FcnefError, match=words) as caught:
+            preflight(session, session.runs[0])
+    assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""The record: what is committed is there, what is not is not, and volumes come back as they were."""
+"""The record: what is committed is there, what is not is not, volumes come back as they were."""
 
 from __future__ import annotations
 

@@ -34,6 +34,9 @@ N_REGRESSORS = 9
 PER_REGRESSOR = 5
 
 
+PLAIN = ScannerConfig()
+
+
 @dataclass(frozen=True)
 class Real:
     """A series, what its header does not say, and what is known of it."""
@@ -42,7 +45,7 @@ class Real:
     n_volumes: int
     tr_s: float
     shape: tuple[int, int, int]
-    binding: ScannerConfig = ScannerConfig()
+    binding: ScannerConfig = PLAIN
 
 
 SERIES = (

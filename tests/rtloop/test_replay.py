@@ -1,4 +1,4 @@
-"""Replay: a sound record is identical, a changed one is found and named, a damaged one is one line."""
+"""Replay: a sound record is identical, a changed one is named, a damaged one is one line."""
 
 from __future__ import annotations
 

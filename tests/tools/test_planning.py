@@ -13,16 +13,22 @@ import nibabel
 import numpy as np
 import pytest
 
+from rtloop import attempts
+from rtloop.config import DisplaySettings, Network, RunEntry, Source
 from rtloop.errors import ConfigError, FcnefError, PlanError
 from rtloop.events import Operator
 from rtloop.feedback import ScoreMap
+from rtloop.journal import Record
 from rtloop.plan import AtlasRois, BlockTimeline, LinearAnchors, Plan, file_digest
-from tests.rtloop.simulated import series, small_plan
-from tests.tools.recorded import rest_plan, write_record
+from rtloop.rois import RoiSet
+from rtloop.session import preflight
+from tests.rtloop.simulated import AFFINE, SHAPE, series, small_plan
+from tests.tools.recorded import rest_plan, session_for, write_record
 from tools import planning
 from tools.planning import calibrated_plan, new_plan, save_plan
 
 BLOCK = Path(__file__).parents[2] / "configs" / "timelines" / "block.toml"
+ENDPOINTS = ("volumes", "feedback", "telemetry", "reports")
 SPHERES = ("A:-40,10,20:8", "B:0,-50.5,30")
 
 
@@ -118,6 +124,33 @@ def test_an_atlas_elsewhere_is_named_by_its_whole_path(tmp_path: Path) -> None:
     path = atlas(tmp_path, [1, 2])
     plan = made(spheres=(), atlas=path, base=tmp_path / "plans")
     assert plan.rois.path == str(path)  # type: ignore[union-attr]
+
+
+def test_a_runs_own_plan_finds_the_atlas_beside_it(tmp_path: Path) -> None:
+    """A session's plan and that of one of its runs may lie in different folders."""
+    (tmp_path / "transfer").mkdir()
+    path = tmp_path / "transfer" / "labels.nii.gz"
+    labels = np.zeros(SHAPE, np.int16)
+    labels[2:4, 4:6, 3:5], labels[7:9, 4:6, 3:5] = 1, 2
+    nibabel.save(nibabel.Nifti1Image(labels, AFFINE), path)
+    made(spheres=(), atlas=path, base=path.parent).save(path.parent / "plan.json")
+    small_plan().save(tmp_path / "plan.json")
+    runs = [{"name": "one"}, {"name": "two", "plan": "transfer/plan.json"}]
+    session = session_for(tmp_path).model_copy(
+        update={
+            "runs": tuple(map(RunEntry.model_validate, runs)),
+            "source": Source(kind="stream"),
+            "display": DisplaySettings(enabled=False),
+            "network": Network(**{e: f"ipc://{tmp_path}/{e}" for e in ENDPOINTS}),
+        }
+    )
+    plan = preflight(session, session.runs[1])
+    assert plan.rois.names == ("label-1", "label-2")
+    volume = series(1)[0]
+    own = session.for_run(session.runs[1])
+    with Record.create(tmp_path / "run.sqlite", {}) as record:
+        running = attempts.begin(own, plan, record, volume, 0.0)
+    assert RoiSet.from_bytes(running.attempt.rois).names == ("label-1", "label-2")
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,11 @@ class Case:
 
 
 def measure(
-    n_volumes: int = 4, n_seeds: int = 1, n_jumps: int = 2, rival: bool = False, **only: str
+    n_volumes: int = 4,
+    n_seeds: int = 1,
+    n_jumps: int = 2,
+    rival: bool = False,
+    series: str | None = None,
 ) -> list[dict[str, Any]]:
     """Rows of the table, fcnef's first in every case; by default a size that takes a minute.
 
@@ -107,12 +111,11 @@ def measure(
         Jumps per set.
     rival : bool
         Run SPM beside.
-    only
-        `series="80x80x35"` measures one series.
+    series : str, optional
+        Measure one series only, "80x80x35" or "104x104x72".
     """
     found: list[dict[str, Any]] = []
-    names = [only["series"]] if "series" in only else list(SERIES)
-    for name in names:
+    for name in [series] if series else list(SERIES):
         volumes = _read(name)
         walk, jump = _cases(name, volumes, n_volumes, n_seeds, n_jumps)
         for case in (walk, jump):

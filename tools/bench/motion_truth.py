@@ -66,7 +66,7 @@ def brain(image: NDArray[Any]) -> NDArray[np.bool_]:
 class Mover:
     """Moves one image by any rigid motion.
 
-    Parameters
+    Attributes
     ----------
     image : ndarray, shape (x, y, z)
     affine : ndarray, shape (4, 4)

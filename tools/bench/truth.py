@@ -1,4 +1,4 @@
-"""Known truth: is (estimate - truth) / standard error of a circuit's score what it should be?
+"""Known truth: whether (estimate - truth) / standard error of a circuit's score is as it should be.
 
 Every window belongs to a run of its own: BOLD-like signals of ten ROIs with a known population
 correlation (a band-limited haemodynamic spectrum, white noise of each ROI's own), head motion

@@ -41,10 +41,15 @@ NEVER_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A real series: where it is, and how often it is played in a row to be long enough."""
+    """A real series, and how it is used.
+
+    `repeat` is how often it is played in a row to be long enough; `motion` whether motion is
+    corrected and regressed out, which needs more than a handful of different volumes.
+    """
 
     name: str
     repeat: int = 1
+    motion: bool = True
 
 
 SERIES = (
@@ -56,7 +61,7 @@ SERIES = (
     Recorded("philips_ingenia", 5),
     Recorded("siemens_mosaic_skyra", 6),
     Recorded("mr_0004", 6),
-    Recorded("philips_par_rec", 15),
+    Recorded("philips_par_rec", 15, motion=False),
 )
 
 STREAM = Way("stream", tr_s=0.1, speed=0, latency_s=NEVER_S)
@@ -93,7 +98,11 @@ def prove(n_scripts: int = 100) -> tuple[dict[str, Any], dict[str, bool]]:
     figures = {
         "scripts": n_scripts,
         "paced_scripts": n_paced,
-        "series": [series.name for series in SERIES],
+        "series": {
+            series.name: f"played {series.repeat} times in a row" if series.repeat > 1 else "once"
+            for series in SERIES
+        },
+        "volumes_per_attempt": N_VOLUMES,
         "attempts": n_attempts,
         "faults_by_kind": dict(sorted(kinds.items())),
         "volumes_became": dict(sorted(became.items())),
@@ -140,7 +149,7 @@ def _remembered(seed: int, folders: dict[str, Path]) -> dict[str, Any]:
 
 
 def run_script(
-    seed: int, recorded: Recorded, way: Way, folders: dict[str, Path], motion: bool = False
+    seed: int, recorded: Recorded, way: Way, folders: dict[str, Path]
 ) -> tuple[FaultScript, Audit]:
     """One random script over one series, and what its record says.
 
@@ -154,14 +163,12 @@ def run_script(
         Over the stream or through a folder, and at which pace.
     folders : dict of str to Path
         From `unpacked`.
-    motion : bool
-        Whether motion is corrected and regressed out.
     """
     series = _series(folders[recorded.name], recorded.repeat, way.tr_s)
     kinds = [kind for kind in KINDS if kind != "nan" or _can_be_nan(series, way)]
     script = random_faults(seed, N_VOLUMES, kinds)
     block = seed % 3 == 0
-    plan, clean = _clean(series, block, motion)
+    plan, clean = _clean(series, block, recorded.motion)
     patience_tr = way.gap_wait_s / way.tr_s
     deadline_tr = None if way.in_time else 1 + way.latency_s / way.tr_s
     accounts = expected(script, N_VOLUMES, patience_tr, deadline_tr)
@@ -170,7 +177,7 @@ def run_script(
         for account in accounts:
             account.duplicates.clear()
     with tempfile.TemporaryDirectory(prefix="fcnef-") as folder:
-        path = run_under_faults(series, script, way, Path(folder), plan, motion)
+        path = run_under_faults(series, script, way, Path(folder), plan, recorded.motion)
         return script, audit(path, accounts, clean, way.in_time)
 
 

@@ -172,7 +172,7 @@ def _headers(files: list[Path]) -> Iterator[tuple[Path, FileDataset]]:
             with path.open("rb") as stream:
                 header = read_partial(
                     stream,
-                    stop_when=lambda tag, vr, length: tag.group > LAST_GROUP,  # noqa: ARG005
+                    stop_when=lambda tag, vr, length: tag.group > LAST_GROUP,
                     specific_tags=list(map(Tag, READ_TAGS)),
                 )
         except (InvalidDicomError, OSError):
