@@ -25,7 +25,7 @@ class HostWatch:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._offset_s = time.time() - time.monotonic()
+        self._offset_s = _offset_s()
         self._space_at = 0.0
 
     def look(self, volume_bytes: int) -> list[tuple[str, str, str]]:
@@ -37,14 +37,14 @@ class HostWatch:
             Size of one volume; 0 while none has come.
         """
         now = time.monotonic()
-        found = self._clock(now)
+        found = self._clock()
         if volume_bytes and now >= self._space_at:
             self._space_at = now + SPACE_CHECK_S
             found += self._space(volume_bytes)
         return found
 
-    def _clock(self, now: float) -> list[tuple[str, str, str]]:
-        offset_s = time.time() - now
+    def _clock(self) -> list[tuple[str, str, str]]:
+        offset_s = _offset_s()
         step_s, self._offset_s = offset_s - self._offset_s, offset_s
         if abs(step_s) <= CLOCK_STEP_S:
             return []
@@ -56,3 +56,14 @@ class HostWatch:
         if free >= 2 * SPACE_WARNING_VOLUMES * volume_bytes:
             return []
         return [("disk nearly full", f"{free / 1e6:.0f} MB free", "operator warned")]
+
+
+def _offset_s() -> float:
+    """Host clock less monotonic clock; being set aside between the two is no step of the clock."""
+    offsets_s = []
+    for _ in range(3):
+        before_s = time.monotonic()
+        offsets_s.append(time.time() - before_s)
+        if time.monotonic() - before_s < CLOCK_STEP_S / 10:
+            return offsets_s[-1]
+    return min(offsets_s)

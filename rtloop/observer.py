@@ -6,6 +6,7 @@ them; the image itself is never resliced in the loop.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -146,11 +147,16 @@ class Observer:
         ReaderError
             If it holds no head, or values that are not finite.
         """
+        values = reference.ravel(order="F").astype(np.float32)
+        if not (np.isfinite(values).all() and values.max() > 0):
+            raise ReaderError(
+                "reference: expected an image with finite voxels, found one without: "
+                "choose another volume"
+            )
         if self._config.motion.enabled:
             self._realigner = Realigner(reference, self._geometry.matrix, self._geometry.slice_axis)
             self._sampler = self._realigner.sampler(self._regions.voxels)
         self._template = self._regions.take(reference)
-        values = reference.ravel(order="F").astype(np.float32)
         self._has_reference = True
         self._brain = np.flatnonzero(values > BRAIN_SHARE_OF_BRIGHT * np.percentile(values, 98.0))
 
@@ -180,8 +186,14 @@ class Observer:
             failure=failure,
             signals=means[: self._n_rois],
             tissue=np.append(means[self._n_rois :], global_signal),
-            likeness=float(pattern_correlation(values, self._template)),
+            likeness=self._likeness(values),
         )
+
+    def _likeness(self, values: NDArray[np.float32]) -> float:
+        """Pearson r of the labelled voxels with the reference's; 0 for a volume that is flat."""
+        r = float(pattern_correlation(values, self._template))
+        flat = math.isnan(r) and np.ptp(values) == 0 < np.ptp(self._template)
+        return 0.0 if flat else r
 
     def _sample(self, data: NDArray[Any]) -> tuple[NDArray[np.float64], str, NDArray[np.float32]]:
         """Motion parameters, why they failed, and the labelled voxels' values."""

@@ -31,7 +31,9 @@ MIN_HEAD_BLOCKS = 50
 MAX_COARSE_STEPS = 25
 COARSE_TOLERANCE_MM = 0.05
 MAX_FINE_STEPS = 8
-FINE_TOLERANCE_MM = 0.02
+FINE_TOLERANCE_MM = 0.06
+"""A fine step leaves 1 % of its length to be done, 10 % where the images differ in contrast."""
+
 RETRY_BELOW = 0.95
 """Explained variance of the coarse fit below which other starting points are tried."""
 

@@ -228,8 +228,10 @@ class Supervisor:
         self._others = others
         self._notice = notice
         self._stopping = False
+        self._ending = False
 
     def request_stop(self) -> None:
+        """End the run as stopped; safe from a signal handler."""
         self._stopping = True
 
     def run(self) -> int:
@@ -250,12 +252,15 @@ class Supervisor:
 
     def _tick(self) -> int | None:
         if self._stopping:
-            self._stopping = False
+            self._stopping, self._ending = False, True
             if self._engine.process is not None and self._engine.status is None:
                 self._engine.process.terminate()
         status = self._engine.status
         if status in (0, 2):
             return status
+        if self._ending:
+            # Ctrl-C reaches the others as well: who ends now is not started again.
+            return None if status is None else 1
         if status is not None and not self._revive(self._engine, status):
             return 1
         for child in self._others:
@@ -319,7 +324,7 @@ def _engine_child(path: Path, entry: RunEntry) -> Child:
 def _other_children(session: SessionConfig, entry: RunEntry, plan: Plan) -> list[Child]:
     children = []
     if session.source.kind != "stream":
-        children.append(_gateway_child(session))
+        children.append(_gateway_child(session, entry))
     if session.display.enabled:
         children.append(_display_child(session, plan))
     if session.network.console is not None:
@@ -327,7 +332,7 @@ def _other_children(session: SessionConfig, entry: RunEntry, plan: Plan) -> list
     return children
 
 
-def _gateway_child(session: SessionConfig) -> Child:
+def _gateway_child(session: SessionConfig, entry: RunEntry) -> Child:
     source = session.source
     entrance = (
         {"watch": str(session.resolve(source.watch or "."))}
@@ -341,11 +346,23 @@ def _gateway_child(session: SessionConfig) -> Child:
         "spool": str(session.resolve(source.spool or f"{session.records}/spool")),
         "secret": str(session.resolve(source.secret or f"{session.records}/attempts.secret")),
         "keys": session.network.keys and str(session.resolve(session.network.keys)),
+        "elsewhere": _recorded_elsewhere(session, entry),
         "parent_pid": os.getpid(),
     }
     path = session.resolve(session.records) / "gateway.json"
     path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     return Child("gateway", [sys.executable, "-m", "rtloop.gateway", str(path)])
+
+
+def _recorded_elsewhere(session: SessionConfig, entry: RunEntry) -> list[str]:
+    """Attempts of the session's other runs, whose files may lie in the same export folder."""
+    names: list[str] = []
+    for other in session.runs:
+        path = session.record_path(other)
+        if other.name != entry.name and not is_blank(path):
+            with Record.open(path) as record:
+                names += [attempt.name for attempt in record.attempts()]
+    return names
 
 
 def _display_child(session: SessionConfig, plan: Plan) -> Child:

@@ -78,6 +78,8 @@ class GatewayConfig(BaseModel):
         Own application entity title of the DICOM entrance.
     allowed_callers : tuple of str
         Calling AE titles that may store; required if `listen` is beyond loopback.
+    elsewhere : tuple of str
+        Attempts that other runs have recorded: nothing of theirs is sent, old files or new.
     parent_pid : int or None
         The process with whose end the gateway ends; None for whoever started it, 0 for none.
     """
@@ -97,6 +99,7 @@ class GatewayConfig(BaseModel):
     unfinished_wait_s: PositiveFloat = 10.0
     ae_title: AeTitle = "FCNEF"
     allowed_callers: tuple[AeTitle, ...] = ()
+    elsewhere: tuple[str, ...] = ()
     parent_pid: Annotated[int, Field(ge=0)] | None = None
 
     @model_validator(mode="after")

@@ -7,6 +7,7 @@ the one whose files still come, or whose newest file is recent, or which the rec
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -20,6 +21,7 @@ from rtloop.readers.outcome import Complete, Outcome, Refused, Repeat, Skipped, 
 __all__ = ["Intake", "Reads"]
 
 OF_BEFORE = "a series of before the watch began"
+OF_ANOTHER_RUN = "a series that another run has recorded"
 
 
 class Reads(Protocol):
@@ -52,6 +54,8 @@ class Intake:
         promised to the scanner).
     unfinished_wait_s : float
         How long an incomplete file or slice set may make no progress, seconds.
+    elsewhere : collection of str
+        Attempts that other runs have recorded: nothing of theirs is sent.
     """
 
     def __init__(
@@ -60,11 +64,13 @@ class Intake:
         publisher: Publisher,
         backlog: Backlog | None,
         unfinished_wait_s: float,
+        elsewhere: Collection[str] = (),
     ) -> None:
         self._assembler = assembler
         self._publisher = publisher
         self._backlog = backlog
         self._wait_s = unfinished_wait_s
+        self._elsewhere = elsewhere
         self._tries = Tries(unfinished_wait_s)
         self._sets: dict[tuple[str, int], _Set] = {}
 
@@ -143,36 +149,37 @@ class Intake:
 
     def _handle(self, outcome: Outcome, path: str, *, existing: bool, now_s: float) -> None:
         publisher = self._publisher
+        attempt = outcome.volume.attempt if isinstance(outcome, Complete) else outcome.attempt
+        reason = "" if attempt is None else self._why_not(attempt, existing)
         match outcome:
+            case Skipped(of_reader):
+                publisher.skip(attempt, of_reader, (path,))
+            case Repeat(attempt, index) if reason != OF_ANOTHER_RUN:
+                publisher.repeat(attempt, index, (path,))
             case Complete(volume):
                 files = (*self._files(volume.attempt, volume.index), path)
-                if self._wanted(volume.attempt, existing):
+                if reason:
+                    publisher.skip(attempt, reason, files)
+                else:
                     publisher.volume(volume, files, now_s=now_s)
-                else:
-                    publisher.skip(volume.attempt, OF_BEFORE, files)
-            case Taken(attempt, index):
-                if self._wanted(attempt, existing):
-                    publisher.begun(attempt, index)
-                    parts = self._sets.setdefault((attempt, index), _Set(now_s))
-                    parts.progress_s = now_s
-                    parts.files.append(path)
-                else:
-                    publisher.skip(attempt, OF_BEFORE, (path,))
-            case Repeat(attempt, index):
-                publisher.repeat(attempt, index, (path,))
-            case Refused(reason, attempt, index):
-                if attempt is None or self._wanted(attempt, existing):
-                    publisher.refuse(attempt, index, reason, (path,))
-                else:
-                    publisher.skip(attempt, OF_BEFORE, (path,))
-            case Skipped(reason, attempt):
+            case _ if reason:
                 publisher.skip(attempt, reason, (path,))
+            case Taken(attempt, index):
+                publisher.begun(attempt, index)
+                parts = self._sets.setdefault((attempt, index), _Set(now_s))
+                parts.progress_s = now_s
+                parts.files.append(path)
+            case Refused(of_reader, attempt, index):
+                publisher.refuse(attempt, index, of_reader, (path,))
 
-    def _wanted(self, attempt: str, existing: bool) -> bool:
-        """Whether a series' files of before the watch belong to what is under way."""
+    def _why_not(self, attempt: str, existing: bool) -> str:
+        """Why a series' files are not sent; empty if they are."""
+        if attempt in self._elsewhere:
+            return OF_ANOTHER_RUN
         if self._backlog is None or not existing:
-            return True
-        return attempt == self._publisher.current or self._backlog.wants(attempt)
+            return ""
+        wanted = attempt == self._publisher.current or self._backlog.wants(attempt)
+        return "" if wanted else OF_BEFORE
 
     def _files(self, attempt: str, index: int) -> list[str]:
         parts = self._sets.pop((attempt, index), None)

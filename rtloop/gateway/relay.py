@@ -98,7 +98,10 @@ class Relay:
         self._publisher.resume(on_record)
         # What lies in a spool was promised to the scanner: all of it is sent.
         backlog = Backlog(set(on_record), self._past) if self._spool is None else None
-        return Intake(self._assembler, self._publisher, backlog, self._config.unfinished_wait_s)
+        config = self._config
+        return Intake(
+            self._assembler, self._publisher, backlog, config.unfinished_wait_s, config.elsewhere
+        )
 
     def turn(self, intake: Intake) -> bool:
         """Take in what was found, read at most one file, serve the stream.

@@ -34,7 +34,6 @@ def folders(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, P
 @pytest.mark.parametrize(
     ("seed", "series", "way"),
     [
-        (0, GE, STREAM),
         (4, XA, STREAM),
         (12, BOLD, STREAM),
         (10, PRISMA, STREAM),
@@ -123,6 +122,20 @@ def test_a_wrong_engine_is_found_out(
     monkeypatch.setattr(owner, method, spoil(getattr(owner, method)))
     _, found = run_script(0, GE, STREAM, folders)
     assert any(complaint in line for line in found.findings), found.findings
+
+
+def test_the_proof_counts_and_resumes(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faults, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(faults, "unpacked", lambda *_: folders)
+    figures, reached = faults.prove(1)
+    assert figures["mismatches"] == 0
+    assert figures["faults_by_kind"]["drop"] > 0
+    assert sum(figures["volumes_became"].values()) >= 60
+    assert list(reached.values()) == [True, False, True], "one script has not every kind of fault"
+    monkeypatch.setattr(faults, "run_script", None)
+    assert faults.prove(1)[0] == figures
 
 
 def test_the_proof_asks_for_data(monkeypatch: pytest.MonkeyPatch) -> None:

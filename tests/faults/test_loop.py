@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import sqlite3
@@ -13,16 +14,20 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from rtloop.engine import Engine
 from rtloop.errors import RecordError
+from rtloop.host import HostWatch
 from rtloop.journal import Record, is_blank
 from rtloop.link import Listener, Reporter
 from rtloop.loop import Loop
+from rtloop.observer import Geometry
 from rtloop.replay import verify
 from rtloop.wire import Feedback, Note, Trigger
 from tests.faults.quiet import PATIENCE_S, Quiet, quick
-from tests.rtloop.simulated import series, small_engine
+from tests.rtloop.simulated import series, small_config, small_engine, small_plan, small_rois
 from tests.rtloop.sites import Site
 from tools.local import free_ports
 
@@ -200,6 +205,97 @@ def test_a_late_volume_does_not_hold_the_feedback_of_its_successor() -> None:
     assert late.status == "late"
     assert shown.scene == "feedback"
     assert late.screen == shown
+
+
+# --- the host --------------------------------------------------------------------------------
+
+
+class Clocks:
+    """A host clock that can be set, beside one that cannot; reading may take long."""
+
+    def __init__(self) -> None:
+        self.now, self.ahead, self.pauses = 100.0, 1e9, list[float]()
+
+    def monotonic(self) -> float:
+        self.now += 1e-4
+        return self.now
+
+    def time(self) -> float:
+        self.now += self.pauses.pop() if self.pauses else 1e-4
+        return self.now + self.ahead
+
+
+def test_a_clock_that_is_set_is_told_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    clocks = Clocks()
+    monkeypatch.setattr("rtloop.host.time", clocks)
+    watch = HostWatch(tmp_path)
+    assert watch.look(0) == []
+    clocks.ahead -= 3600.0
+    ((kind, reason, _),) = watch.look(0)
+    assert (kind, reason) == ("clock step", "host clock moved by -3600.000 s")
+    assert watch.look(0) == []
+
+
+def test_being_set_aside_between_two_clocks_is_no_step(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    clocks = Clocks()
+    monkeypatch.setattr("rtloop.host.time", clocks)
+    watch = HostWatch(tmp_path)
+    clocks.pauses = [5.0]
+    assert watch.look(0) == []
+    assert watch.look(0) == []
+
+
+def test_scores_do_not_see_a_clock_step(site: Quiet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host's clock is set back by an hour in the middle of a run."""
+    clocks = Clocks()
+    clocks.monotonic = time.monotonic  # type: ignore[method-assign]
+    clocks.time = lambda: time.time() + clocks.ahead  # type: ignore[method-assign]
+    clocks.ahead = 0.0
+    monkeypatch.setattr("rtloop.host.time", clocks)
+    with site.loop() as loop, site.source() as source:
+        for volume in VOLUMES[:30]:
+            source.send(volume)
+        assert source.drain(PATIENCE_S)
+        clocks.ahead = -3600.0
+        for volume in VOLUMES[30:]:
+            source.send(volume)
+        assert source.drain(PATIENCE_S)
+        loop.end(PATIENCE_S)
+    assert [kind for kind, _ in site.faults()] == ["clock step"]
+    assert len(site.became("used")) == 57
+    assert verify(site.record).identical
+
+
+# --- images that are none -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [np.nan, 0.0])
+def test_an_empty_image_is_no_reference(value: float) -> None:
+    """The next volume becomes it; the run is not lost."""
+    volumes, engine = series(60), small_engine()
+    empty = np.full(volumes[3].shape, value, np.int16 if value == 0 else np.float32, order="F")
+    volumes[3] = replace(volumes[3], data=empty)
+    if value != 0:
+        volumes = [replace(v, data=np.asfortranarray(v.data, np.float32)) for v in volumes]
+        geometry = Geometry.of(volumes[0])
+        engine = Engine(small_plan(), small_config(), small_rois(small_plan()), None, geometry)
+    steps = [engine.step(volume) for volume in volumes]
+    assert steps[3].status == "refused"
+    assert "expected an image with finite voxels" in steps[3].reasons[0]
+    assert {step.status for step in steps[4:]} == {"used"}
+    assert sum(math.isfinite(step.scores[0].value) for step in steps) > 40
+
+
+@pytest.mark.parametrize("value", [0, 1000, 32767])
+def test_a_flat_image_is_not_used(value: int) -> None:
+    """A volume of one value has no likeness to anything."""
+    volumes, engine = series(60), small_engine()
+    flat = np.full(volumes[30].shape, value, np.int16, order="F")
+    steps = [engine.step(volume) for volume in [*volumes[:30], replace(volumes[30], data=flat)]]
+    assert steps[30].status == "censored"
+    assert steps[30].weight == 0
 
 
 # --- a record whose making was cut short -------------------------------------------------------

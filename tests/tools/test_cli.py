@@ -123,6 +123,7 @@ def test_an_unknown_option_is_one_line(name: str, capsys: Said) -> None:
         (["read", ".", "--scanner", "junk"], "junk: expected TOML"),
         (["scan", "none", "--as-export", "export"], "check the path"),
         (["scan", "participant", "--volumes", "2"], "--to"),
+        (["scan", "junk.nii.gz", "--as-export", "export"], "expected a NIfTI image"),
         (["keys", "a b"], "expected letters"),
         (["gateway", "none"], "expected the folder"),
         (["bench", "everything"], "Choose from"),
@@ -145,6 +146,7 @@ def test_a_mistake_is_one_line(
     arguments: list[str], words: str, folder: Path, capsys: Said
 ) -> None:
     (folder / "junk").write_bytes(b"\x91\xff\x00")
+    (folder / "junk.nii.gz").write_bytes(b"no image")
     (folder / "list.json").write_text("[]")
     write_record(folder / "run.sqlite", events=series(3), outcome=None)
     assert words in mistake(arguments, capsys)

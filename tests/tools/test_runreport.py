@@ -225,6 +225,14 @@ def test_a_kind_of_fault_that_came_often_is_one_line(record: Path) -> None:
     ]
 
 
+def test_news_is_listed_and_is_no_fault(record: Path) -> None:
+    with Record.open(record, writable=True) as opened, opened.transaction():
+        opened.add_fault(0.0, "series_opened", "first of its files", "followed", "one", None)
+    _, page = report(record)
+    assert page.table["Faults"] == "3 missing"
+    assert ["", "series opened", "first of its files", "followed"] in [r[1:] for r in page.faults]
+
+
 def test_the_last_attempt_is_shown_and_the_others_named(record: Path) -> None:
     session, plan = session_for(record.parent), small_plan()
     with Record.open(record, writable=True) as opened:

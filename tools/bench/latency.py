@@ -57,8 +57,8 @@ class Case:
 
 
 CASES = {
-    "64x64x33": Case("64x64x33", "siemens_xa30_enhanced", 0.1),
-    "104x104x72": Case("104x104x72", "siemens_mosaic_multiband_104x104x72", 0.25),
+    "64x64x33": Case("64x64x33", "siemens_xa30_enhanced", 0.06),
+    "104x104x72": Case("104x104x72", "siemens_mosaic_multiband_104x104x72", 0.15),
 }
 
 

@@ -14,7 +14,7 @@ import tarfile
 import tempfile
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,7 @@ def prove(n_scripts: int = 100) -> tuple[dict[str, Any], dict[str, bool]]:
     """
     kinds, became, findings = Counter[str](), Counter[str](), list[str]()
     n_scores, largest, otherwise, n_paced, n_attempts = 0, 0.0, 0, 0, 0
-    folders = unpacked(_data())
+    folders = unpacked(_data(), CACHE.parent / "series")
     for seed in range(n_scripts):
         one = _remembered(seed, folders)
         kinds.update(one["kinds"])
@@ -129,7 +129,10 @@ def _remembered(seed: int, folders: dict[str, Path]) -> dict[str, Any]:
     series, way = SERIES[seed % len(SERIES)], WAYS[seed % len(WAYS)]
     script, found = run_script(seed, series, way, folders)
     entries = {
-        **asdict(found),
+        "became": dict(found.became),
+        "n_scores": found.n_scores,
+        "largest": found.largest,
+        "otherwise": found.otherwise,
         "findings": [f"script {seed} ({series.name}): {line}" for line in found.findings],
         "kinds": Counter(fault.kind for fault in script.fault),
         "attempts": 1 + max((f.attempt for f in script.fault), default=0),
@@ -200,7 +203,7 @@ def _can_be_nan(series: RecordedSeries, way: Way) -> bool:
     return way.entrance == "stream" or series.form in ("nifti", "nifti4d")
 
 
-def unpacked(data: Path, root: Path = ROOT / ".cache" / "series") -> dict[str, Path]:
+def unpacked(data: Path, root: Path) -> dict[str, Path]:
     """Folders (or the 4-D file) of the real series, unpacked into `root` where they are not yet."""
     root.mkdir(parents=True, exist_ok=True)
     for archive in sorted((data / "dicom").rglob("*.tar.xz")):

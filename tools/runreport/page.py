@@ -23,6 +23,9 @@ __all__ = ["write_report"]
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 
+NEWS = frozenset({"series_opened", "series_closed", "skipped"})
+"""Kinds of the record's faults that are mere news: listed, not counted."""
+
 MOST_OF_A_KIND = 8
 """Faults of one kind that are listed one by one."""
 
@@ -102,7 +105,7 @@ def _summary(course: Course) -> list[tuple[str, str]]:
     words = [f"{count} {name}" for name, count in counts.items()]
     finite = course.score[np.isfinite(course.score)]
     plan = course.plan
-    faults = Counter(row["kind"] for row in course.tables["fault"])
+    faults = Counter(row["kind"] for row in course.tables["fault"] if row["kind"] not in NEWS)
     rows = [
         ("Participant", plan.participant),
         ("Volumes", ", ".join(words + ([f"{silent} not reached"] if silent else []))),
@@ -148,7 +151,8 @@ def _faults(course: Course) -> list[dict[str, str]]:
             folded.add(kind)
             volume, reason = f"{volume} …", f"{reason} (the first of {count[kind]})"
         clock = time.strftime("%H:%M:%S", time.localtime(row["time_s"]))
-        entries = {"time": clock, "volume": volume, "kind": kind, "reason": reason}
+        what = kind.replace("_", " ")
+        entries = {"time": clock, "volume": volume, "kind": what, "reason": reason}
         rows.append({**entries, "action": row["action"]})
     return rows
 

@@ -93,10 +93,19 @@ class Recording:
 
 
 def _four_dimensional(path: Path) -> Recording:
-    image = _nibabel.load(path)
+    image = _opened(path)
     if len(image.shape) != 4:
         raise ConfigError(f"{path}: expected a 4-D image, found {len(image.shape)} dimensions")
     return Recording("nifti4d", ((path,),), image.shape[3], _nifti_tr_s(image))
+
+
+def _opened(path: Path) -> Any:
+    try:
+        return _nibabel.load(path)
+    except (OSError, _nibabel.filebasedimages.ImageFileError) as error:
+        raise ConfigError(
+            f"{path}: expected a NIfTI image, found: {error}; name another"
+        ) from error
 
 
 def _nifti_tr_s(image: Any) -> float | None:
@@ -111,7 +120,7 @@ def _images(files: list[Path]) -> Recording | None:
     images = sorted((f for f in files if f.name.endswith(NIFTI_ENDS)), key=_by_number)
     if not images:
         return None
-    first = _nibabel.load(images[0])
+    first = _opened(images[0])
     if len(first.shape) != 3:
         raise ConfigError(
             f"{images[0].parent}: expected 3-D images, one per volume, found {len(first.shape)} "
