@@ -6,6 +6,7 @@ it and stop, and a new `fcnef run` on the same file goes on where the record end
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import logging
@@ -360,7 +361,8 @@ def _recorded_elsewhere(session: SessionConfig, entry: RunEntry) -> list[str]:
     for other in session.runs:
         path = session.record_path(other)
         if other.name != entry.name and not is_blank(path):
-            with Record.open(path) as record:
+            # A damaged record of another run is no reason against this one.
+            with contextlib.suppress(RecordError), Record.open(path) as record:
                 names += [attempt.name for attempt in record.attempts()]
     return names
 

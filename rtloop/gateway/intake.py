@@ -149,6 +149,8 @@ class Intake:
 
     def _handle(self, outcome: Outcome, path: str, *, existing: bool, now_s: float) -> None:
         publisher = self._publisher
+        if isinstance(outcome, Unfinished):
+            return
         attempt = outcome.volume.attempt if isinstance(outcome, Complete) else outcome.attempt
         reason = "" if attempt is None else self._why_not(attempt, existing)
         match outcome:

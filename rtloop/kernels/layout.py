@@ -9,6 +9,7 @@ degree)`, see `rtloop.interpolants`.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,11 @@ _config: Any = numba.config
 
 
 def _kernel_cache() -> str:
-    base = Path(_config.CACHE_DIR) if _config.CACHE_DIR else Path(__file__).parent / "__pycache__"
+    base = Path(__file__).parent / "__pycache__"
+    if _config.CACHE_DIR:
+        base = Path(_config.CACHE_DIR)
+    elif not os.access(base.parent, os.W_OK):
+        base = Path.home() / ".cache" / "fcnef"
     return str(base / f"motion-{_digest()}")
 
 

@@ -165,34 +165,3 @@ def test_the_page_reconnects(chromium: Page) -> None:
         made.tell_run(10)
         chromium.until(f"linked && course.index.at(-1) === {STEPS[9].index}")
         assert chromium.text("#link") == "live"
-
-
-def test_the_loop_tells_every_fault_with_what_was_done(tmp_path: Path) -> None:
-    """A straggler of an aborted series, and a restart: the page hears what the record says."""
-    site = sites.Site(tmp_path)
-    heard: list[dict[str, Any]] = []
-    done = threading.Event()
-
-    def listen() -> None:
-        endpoint = f"tcp://127.0.0.1:{site.ports[2]}"
-        with contextlib.closing(Listener(endpoint)) as listener:
-            while not done.is_set():
-                message = listener.receive(0.1)
-                if isinstance(message, Telemetry) and message.kind == "fault":
-                    heard.append(message.body)
-
-    ear = threading.Thread(target=listen)
-    ear.start()
-    volumes, again = series(60), series(60, attempt="two", seed=8)
-    try:
-        with site.start() as run, site.source() as source:
-            site.feed(source, volumes[:20])
-            site.feed(source, [*again[:10], volumes[20]])
-            run.send_signal(signal.SIGTERM)
-            assert run.wait(PATIENCE_S) == 0
-    finally:
-        done.set()
-        ear.join(PATIENCE_S)
-    late = {"kind": "late", "index": 20, "action": "recorded, not used"}
-    assert {**late, "reason": "volume of an attempt that is closed"} in heard
-    assert all(body.get("action") for body in heard)

@@ -12,12 +12,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tarfile
 import tempfile
 import time
-import venv
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +32,7 @@ from rtloop.motion import Motion, Realigner
 from rtloop.pyramid import head_mask
 from rtloop.readers import ScannerConfig, read_series
 from rtloop.volume import Volume
+from tools.bench.motion_rival import spm_realign
 from tools.bench.motion_truth import (
     Mover,
     brain,
@@ -46,8 +45,6 @@ from tools.bench.motion_truth import (
 
 __all__ = ["measure", "prove"]
 
-ROOT = Path(__file__).parents[2]
-RIVAL = ROOT / ".cache" / "rivals" / "rtspm"
 SERIES = {"80x80x35": "bold", "104x104x72": "siemens_mosaic_multiband_104x104x72"}
 FULL_MS = {"80x80x35": 6.0, "104x104x72": 20.0}
 LABELLED_MS = {"80x80x35": (3.0, 1.0), "104x104x72": (10.0, 4.0)}
@@ -275,33 +272,8 @@ def _undone(case: Case, i: int) -> float:
 
 
 def _spm(case: Case) -> dict[str, Any]:
-    """SPM's realignment in an environment of its own."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        np.save(folder / "reference.npy", case.image)
-        np.save(folder / "volumes.npy", np.stack(case.volumes))
-        np.save(folder / "affine.npy", case.affine)
-        one = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
-        script = Path(__file__).with_name("rtspm_rival.py")
-        subprocess.run(
-            [_rival_python(), str(script), name],
-            env={**os.environ, **one},
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
-        resliced = np.load(folder / "resliced.npy")
-        times_ms, motions = np.load(folder / "times_ms.npy"), np.load(folder / "motions.npy")
-    return _summary(case, SPM, list(map(case.error, resliced)), list(times_ms), list(motions))
-
-
-def _rival_python() -> Path:
-    python = RIVAL / "bin" / "python"
-    if not (RIVAL / "ready").exists():
-        venv.create(RIVAL, with_pip=True, clear=True)
-        install = [python, "-m", "pip", "install", "-q", "python-rtspm"]
-        subprocess.run(install, check=True, stdout=sys.stderr)
-        (RIVAL / "ready").touch()
-    return python
+    resliced, motions, times_ms = spm_realign(case.image, case.volumes, case.affine)
+    return _summary(case, SPM, list(map(case.error, resliced)), times_ms, motions)
 
 
 def _real(name: str, volumes: list[Volume], step: int) -> dict[str, Any]:
