@@ -22,6 +22,10 @@ lint: setup
 	$(BIN)/lint-imports
 	$(BIN)/python -m numpydoc lint $$(git ls-files 'rtloop/*.py' 'stimuli/*.py' 'tools/*.py' ':!tools/cli')
 
+# Timings compare arithmetic, not thread pools: one BLAS thread on both sides.
+proof bench: export OMP_NUM_THREADS = 1
+proof bench: export OPENBLAS_NUM_THREADS = 1
+
 # `make proof` lists the proofs, `make proof NAME` runs one and writes docs/proof/NAME.json.
 proof: setup
 	$(BIN)/python -m tools.proof $(filter-out proof,$(MAKECMDGOALS))

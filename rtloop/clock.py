@@ -211,7 +211,8 @@ class _Line:
 
     def __init__(self, points: list[Point]) -> None:
         slopes = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in combinations(points, 2) if b[0] != a[0]]
-        self._slope = median(slopes)
+        # Points of one time have no slope: a clock that stands still, or one volume many times.
+        self._slope = median(slopes) if slopes else 0.0
         self._level = median(y - self._slope * t for t, y in points)
         self.n = 0
         self._mean_t = self._mean_d = 0.0

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -108,9 +108,10 @@ class Times:
 class Record:
     """A run record, opened for writing by the engine's process and for reading by anyone."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection, writable: bool) -> None:
         self.path = path
         self._db = connection
+        self._writable = writable
 
     @classmethod
     def create(cls, path: Path, about: dict[str, Any]) -> Self:
@@ -132,7 +133,7 @@ class Record:
             raise RecordError(f"record {path}: expected a new file, found one; choose another name")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            record = cls(path, _connect(path, writable=True))
+            record = cls(path, _connect(path, writable=True), True)
             # In one piece: there is no instant at which a record has tables but no content.
             record._db.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}")
             for key, value in {"schema_version": SCHEMA_VERSION, **about}.items():
@@ -156,7 +157,7 @@ class Record:
         if not path.is_file():
             raise RecordError(f"record {path}: expected a file, found none; check the path")
         try:
-            record = cls(path, _connect(path, writable))
+            record = cls(path, _connect(path, writable), writable)
             version = record.about().get("schema_version")
         except sqlite3.Error as error:
             raise RecordError(f"record {path}: expected a run record, found: {error}") from error
@@ -179,6 +180,11 @@ class Record:
         self.close()
 
     def close(self) -> None:
+        """Close the file; whoever wrote it leaves one file, without a log beside it."""
+        if self._writable:
+            # Somebody who is reading keeps the log where it is; it is read along then.
+            with suppress(sqlite3.Error):
+                self._db.execute("PRAGMA journal_mode = DELETE")
         self._db.close()
 
     @contextmanager

@@ -384,8 +384,9 @@ class Loop:
 
     def _check_clock(self, volume: Volume) -> None:
         """Scanner clock against the gateway's, which saw when the volume was complete."""
-        if volume.acquired_s is None:
-            return
+        assert self._running is not None
+        if volume.acquired_s is None or volume.index < self._running.engine.next_index:
+            return  # not told, or known to come out of its time
         for reason in self._clock_fit.update(volume.index, volume.acquired_s, volume.received_s):
             self._fault("clock", reason, "recorded; scanner time leads", volume.index)
 

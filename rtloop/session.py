@@ -91,7 +91,7 @@ def preflight(session: SessionConfig, entry: RunEntry) -> Plan:
         ConsoleConfig.read(json.dumps(_console_settings(session, entry)))
     _check_ports(session)
     if session.display.enabled:
-        _check_display()
+        _check_display(session, plan)
     return plan
 
 
@@ -150,7 +150,7 @@ def _check_port(endpoint: str) -> None:
             ) from error
 
 
-def _check_display() -> None:
+def _check_display(session: SessionConfig, plan: Plan) -> None:
     if importlib.util.find_spec("psychopy") is None:
         raise DisplayError(
             "display: expected PsychoPy, found none; install fcnef[stimuli] or set "
@@ -161,6 +161,11 @@ def _check_display() -> None:
             "display: expected a screen, found no DISPLAY; start under a desktop or `xvfb-run`, "
             "or set display.enabled = false"
         )
+    # The display's own words on its options; it opens no window for that.
+    asked = [*_display_command(session, plan), "--print-config"]
+    answer = subprocess.run(asked, capture_output=True, text=True, check=False)
+    if answer.returncode != 0:
+        raise DisplayError(" ".join(answer.stderr.split()) or "display: its options are refused")
 
 
 @dataclass
@@ -368,6 +373,10 @@ def _recorded_elsewhere(session: SessionConfig, entry: RunEntry) -> list[str]:
 
 
 def _display_child(session: SessionConfig, plan: Plan) -> Child:
+    return Child("display", _display_command(session, plan), vital=False)
+
+
+def _display_command(session: SessionConfig, plan: Plan) -> list[str]:
     settings = {
         "silence_s": max(5.0, 3.0 * plan.tr_s),
         "parent_pid": os.getpid(),
@@ -376,8 +385,7 @@ def _display_child(session: SessionConfig, plan: Plan) -> Child:
         "keys": session.network.keys and str(session.resolve(session.network.keys)),
         **session.display.options,
     }
-    command = [sys.executable, "-m", "stimuli.display", "--config", json.dumps(settings)]
-    return Child("display", command, vital=False)
+    return [sys.executable, "-m", "stimuli.display", "--config", json.dumps(settings)]
 
 
 def _console_child(session: SessionConfig, entry: RunEntry) -> Child:

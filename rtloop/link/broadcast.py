@@ -31,7 +31,7 @@ from rtloop.wire import (
 
 __all__ = ["Broadcaster", "Listener", "ReportSink", "Reporter"]
 
-BROADCAST_QUEUE = 16
+BROADCAST_QUEUE = 64
 """Messages queued for a slow listener; further ones are dropped for it alone."""
 
 LISTENER_QUEUE = 1000

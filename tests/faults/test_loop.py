@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rtloop.clock import ClockFit
 from rtloop.engine import Engine
 from rtloop.errors import RecordError
 from rtloop.host import HostWatch
@@ -26,7 +27,7 @@ from rtloop.loop import Loop
 from rtloop.observer import Geometry
 from rtloop.replay import verify
 from rtloop.wire import Feedback, Note, Trigger
-from tests.faults.quiet import PATIENCE_S, Quiet, quick
+from tests.faults.quiet import PATIENCE_S, TR_S, Quiet, quick
 from tests.rtloop.simulated import series, small_config, small_engine, small_plan, small_rois
 from tests.rtloop.sites import Site
 from tools.local import free_ports
@@ -266,6 +267,34 @@ def test_scores_do_not_see_a_clock_step(site: Quiet, monkeypatch: pytest.MonkeyP
     assert [kind for kind, _ in site.faults()] == ["clock step"]
     assert len(site.became("used")) == 57
     assert verify(site.record).identical
+
+
+def test_a_volume_that_comes_many_times_says_nothing_of_the_clock(site: Quiet) -> None:
+    """Nor does a late one: both come out of their time."""
+    told = [replace(volume, acquired_s=100.0 + volume.index * TR_S) for volume in VOLUMES]
+    now_s = time.time()
+    timed = [replace(volume, received_s=now_s + volume.index * TR_S) for volume in told]
+    late = replace(timed[35], received_s=now_s + 37 * TR_S)
+    with site.loop() as loop, site.source() as source:
+        for volume in [timed[0]] * 12 + [*timed[1:35], *timed[36:38], late, *timed[38:]]:
+            source.send(volume)
+        assert source.drain(PATIENCE_S)
+        loop.end(PATIENCE_S)
+    assert site.outcomes() == ["complete"]
+    kinds = [kind for kind, _ in site.faults()]
+    assert kinds == ["duplicate"] * 11 + ["missing", "late"]
+
+
+@pytest.mark.parametrize("acquired_s", [5.0, None])
+def test_a_scanner_clock_that_stands_still_breaks_nothing(acquired_s: float | None) -> None:
+    fit = ClockFit(1.0)
+    for index in range(8):
+        fit.update(index, float(index), 100.0 + index)
+    for k in range(60):
+        fit.update(8 + k, acquired_s, 200.0 + 3.0 * k * k)
+    same = ClockFit(1.0)
+    for k in range(60):
+        same.update(0, acquired_s, 100.0 + k)
 
 
 # --- images that are none -----------------------------------------------------------------------

@@ -273,6 +273,20 @@ def test_preflight_finds_no_display(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         check(site)
 
 
+def test_preflight_finds_a_display_option_that_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("psychopy")
+    site = Site(tmp_path)
+    text = site.session.read_text().replace(
+        "enabled = false\n[network]", "[display.options]\nstyle = 3\n[network]"
+    )
+    site.session.write_text(text)
+    monkeypatch.setenv("DISPLAY", ":99")
+    with pytest.raises(DisplayError, match="style"):
+        check(site)
+
+
 @pytest.mark.parametrize(
     "change",
     [
