@@ -25,6 +25,7 @@ from rtloop.fingerprint import fingerprint
 from rtloop.journal import Attempt, Record, Recorded, is_blank
 from rtloop.observer import Geometry
 from rtloop.plan import AtlasRois, Plan
+from rtloop.readers.binding import ScannerConfig
 from rtloop.rois import RoiSet
 from rtloop.seeding import SeedRun, pack_seeds, read_seed, unpack_seeds
 from rtloop.volume import Volume
@@ -39,6 +40,7 @@ __all__ = [
     "open_record",
     "rebuild",
     "resume",
+    "settle",
     "substitute",
 ]
 
@@ -62,6 +64,20 @@ class Setup:
     reference: NDArray[Any] | None
     tissue: RoiSet | None
     seeds: list[SeedRun]
+
+
+def settle(session: SessionConfig) -> SessionConfig:
+    """The session with what the scanner's own file decides of the engine's settings.
+
+    Where the scanner keeps its dummy volumes to itself, none of the exported ones is a dummy.
+    """
+    if session.source.scanner is None:
+        return session
+    scanner = ScannerConfig.load(session.resolve(session.source.scanner))
+    if scanner.dummies_exported:
+        return session
+    engine = session.engine.model_copy(update={"dummies_s": 0.0})
+    return session.model_copy(update={"engine": engine})
 
 
 def load_plan(session: SessionConfig, entry: RunEntry) -> Plan:

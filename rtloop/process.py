@@ -33,7 +33,7 @@ def serve(session_path: Path, run_name: str, parent: int | None = None) -> int:
     """Run the loop for one run of a session until it is over; 0 when it is."""
     session = SessionConfig.load(session_path)
     entry = next(run for run in session.runs if run.name == run_name)
-    session = session.for_run(entry)
+    session = attempts.settle(session.for_run(entry))
     plan = attempts.load_plan(session, entry)
     with attempts.open_record(session, entry, plan) as record:
         loop = Loop(session, plan, record, parent)

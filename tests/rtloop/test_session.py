@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from rtloop import attempts
 from rtloop.config import SessionConfig
 from rtloop.errors import ConfigError, DisplayError, FcnefError, LinkError, PlanError, RecordError
 from rtloop.events import encode
@@ -238,6 +239,18 @@ def check(site: Site) -> None:
 
 def test_preflight_passes_a_good_site(tmp_path: Path) -> None:
     check(Site(tmp_path))
+
+
+def test_dummies_that_are_not_exported_take_no_volume(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    (tmp_path / "scanner.toml").write_text("dummies_exported = false\n")
+    text = site.session.read_text().replace("[source]", '[source]\nscanner = "scanner.toml"')
+    site.session.write_text(text)
+    session = SessionConfig.load(site.session)
+    assert session.engine.dummies_s == 3.0
+    assert attempts.settle(session).engine.dummies_s == 0.0
+    (tmp_path / "scanner.toml").write_text("")
+    assert attempts.settle(session) == session
 
 
 def test_preflight_finds_a_port_in_use(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from rtloop.observer import Geometry
 from rtloop.plan import Plan
 from rtloop.rois import RoiSet
 from rtloop.volume import Volume
-from tools.faults import Delivery, FaultScript
+from tools.faults import FaultScript
 from tools.scanner import ExportFolder, Outlet, RecordedSeries, StreamOut, play
 
 __all__ = [
@@ -47,6 +47,9 @@ N_DUMMIES = 5
 WINDOW = 12
 REST = 20
 PATIENCE_S = 120.0
+FIRST_LOOK_S = 0.3
+"""After this the gateway has looked at the folder once: what is written from then on is new."""
+
 BRAIN_SHARE = 0.3
 """A voxel counts as brain above this share of the 98th percentile."""
 
@@ -268,7 +271,7 @@ def run_under_faults(
                 loop.end(PATIENCE_S)
         else:
             with gateway_thread(session, way) as export:
-                _wait_for_gateway(export, session)
+                time.sleep(FIRST_LOOK_S)
                 _play(series, ExportFolder(export), script, way.speed, loop)
                 loop.end(PATIENCE_S)
     return session.record_path(session.runs[0])
@@ -290,13 +293,3 @@ def _play(
 
     with contextlib.suppress(_LoopEndedError):
         play(series, outlet, script, speed=speed, wait=wait)
-
-
-def _wait_for_gateway(export: Path, session: SessionConfig) -> None:
-    """Give the gateway time for its first look, so that what is written from then on is new."""
-    time.sleep(0.3)
-
-
-def first_volume(series: RecordedSeries) -> Volume:
-    """Volume 0 of a series, as the stream would carry it."""
-    return series.volume(Delivery(0.0, 0, 0))
