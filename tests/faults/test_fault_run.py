@@ -16,12 +16,14 @@ from rtloop.errors import ConfigError
 from rtloop.loop import Loop
 from rtloop.scoring import Scorer
 from tools.proof import faults
-from tools.proof.faults import FOLDER, SERIES, STREAM, run_script, unpacked
+from tools.proof.faults import SERIES, run_script, unpacked
 from tools.proof.rig import Way
 
 PRISMA = next(series for series in SERIES if "prisma" in series.name)
 GE = next(series for series in SERIES if series.name == "s1925")
 XA = next(series for series in SERIES if "xa30" in series.name)
+STREAM = Way("stream", tr_s=0.1, speed=0, latency_s=1.5)
+FOLDER = Way("folder", tr_s=0.06, speed=1, latency_s=2.5, gap_wait_s=1.0)
 PACED = Way("stream", tr_s=0.1, speed=1, latency_s=0.1)
 BOLD = next(series for series in SERIES if series.name == "studyforrest")
 

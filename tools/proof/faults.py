@@ -135,7 +135,7 @@ def _remembered(seed: int, folders: dict[str, Path]) -> dict[str, Any]:
         "otherwise": found.otherwise,
         "findings": [f"script {seed} ({series.name}): {line}" for line in found.findings],
         "kinds": Counter(fault.kind for fault in script.fault),
-        "attempts": 1 + max((f.attempt for f in script.fault), default=0),
+        "attempts": 1 + sum(fault.kind == "restart" for fault in script.fault),
         "paced": not way.in_time,
     }
     path.parent.mkdir(parents=True, exist_ok=True)

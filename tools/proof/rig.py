@@ -48,7 +48,7 @@ WINDOW = 12
 REST = 20
 PATIENCE_S = 120.0
 FIRST_LOOK_S = 0.3
-"""After this the gateway has looked at the folder once: what is written from then on is new."""
+"""A gateway that watches has by then looked at an empty folder: what is written later is new."""
 
 BRAIN_SHARE = 0.3
 """A voxel counts as brain above this share of the 98th percentile."""
@@ -223,11 +223,12 @@ def loop_thread(session: SessionConfig, plan: Plan) -> Iterator[_Thread]:
 
 @contextlib.contextmanager
 def gateway_thread(session: SessionConfig, way: Way) -> Iterator[Path]:
-    """A gateway that watches a folder, which is yielded."""
+    """A gateway that watches a folder, which is yielded once it is looked at."""
     export = session.folder / "export"
     export.mkdir(exist_ok=True)
     scanner = session.folder / "scanner.toml"
     scanner.write_text(f"tr_s = {way.tr_s}\n", encoding="utf-8")
+    watching = threading.Event()
     gateway = Gateway(
         GatewayConfig(
             watch=str(export),
@@ -239,12 +240,14 @@ def gateway_thread(session: SessionConfig, way: Way) -> Iterator[Path]:
             unfinished_wait_s=max(1.0, 6 * way.tr_s),
             parent_pid=0,
         ),
-        say=lambda line: None,
+        say=lambda _: watching.set(),
     )
     stop = threading.Event()
     thread = _Thread("gateway", lambda: gateway.run(stop))
     thread.start()
     try:
+        watching.wait(PATIENCE_S)
+        time.sleep(FIRST_LOOK_S)
         yield export
     finally:
         stop.set()
@@ -271,7 +274,6 @@ def run_under_faults(
                 loop.end(PATIENCE_S)
         else:
             with gateway_thread(session, way) as export:
-                time.sleep(FIRST_LOOK_S)
                 _play(series, ExportFolder(export), script, way.speed, loop)
                 loop.end(PATIENCE_S)
     return session.record_path(session.runs[0])
