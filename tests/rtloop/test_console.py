@@ -347,7 +347,7 @@ def test_a_port_in_use_is_one_line() -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         page = f"127.0.0.1:{other.getsockname()[1]}"
-        config = {"run": "r", "telemetry": "ipc:///tmp/t", "reports": "ipc:///tmp/r", "page": page}
+        config = {"run": "r", "telemetry": "ipc://t", "reports": "ipc://r", "page": page}
         done = subprocess.run(
             [sys.executable, "-m", "rtloop.console", json.dumps(config)],
             capture_output=True,
