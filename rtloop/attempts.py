@@ -7,6 +7,7 @@ without touching an image except the reference.
 
 from __future__ import annotations
 
+import contextlib
 import platform
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,9 +37,12 @@ __all__ = [
     "about",
     "begin",
     "build_engine",
+    "is_complete",
+    "is_over",
     "load_plan",
     "open_record",
     "rebuild",
+    "recorded_elsewhere",
     "resume",
     "settle",
     "substitute",
@@ -128,6 +132,36 @@ def about(session: SessionConfig, entry: RunEntry, plan: Plan) -> dict[str, Any]
         "fingerprint": fingerprint(),
         "plan_digest": plan.digest,
     }
+
+
+def is_complete(path: Path) -> bool:
+    """Whether a record holds a complete attempt."""
+    if is_blank(path):
+        return False
+    with Record.open(path) as record:
+        return any(attempt.outcome == "complete" for attempt in record.attempts())
+
+
+def is_over(path: Path, since_s: float) -> bool:
+    """Whether the run of a record has ended, by its plan or by a stop, since then (Unix s)."""
+    if is_blank(path):
+        return False
+    with Record.open(path) as record:
+        rows = record.rows("attempt")
+    ended = bool(rows) and rows[-1]["outcome"] in ("complete", "stopped")
+    return ended and bool(rows[-1]["closed_s"] >= since_s)
+
+
+def recorded_elsewhere(session: SessionConfig, entry: RunEntry) -> list[str]:
+    """Attempts of the session's other runs, whose files may lie in the same export folder."""
+    names: list[str] = []
+    for other in session.runs:
+        path = session.record_path(other)
+        if other.name != entry.name and not is_blank(path):
+            # A damaged record of another run is no reason against this one.
+            with contextlib.suppress(RecordError), Record.open(path) as record:
+                names += [attempt.name for attempt in record.attempts()]
+    return names
 
 
 def begin(

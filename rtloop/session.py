@@ -6,7 +6,6 @@ it and stop, and a new `fcnef run` on the same file goes on where the record end
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import json
 import logging
@@ -18,7 +17,9 @@ import subprocess
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from urllib.parse import urlsplit
@@ -27,7 +28,6 @@ from rtloop import attempts
 from rtloop.config import RunEntry, SessionConfig
 from rtloop.console import ConsoleConfig
 from rtloop.errors import ConfigError, DisplayError, LinkError, RecordError
-from rtloop.journal import Record, is_blank
 from rtloop.link.endpoint import is_local
 from rtloop.plan import AtlasRois, Plan
 from rtloop.readers.binding import ScannerConfig
@@ -59,16 +59,9 @@ def next_run(session: SessionConfig, name: str | None = None) -> RunEntry:
         known = ", ".join(run.name for run in session.runs)
         raise ConfigError(f"run {name!r}: expected one of {known}; correct the name")
     for run in session.runs:
-        if not _complete(session.record_path(run)):
+        if not attempts.is_complete(session.record_path(run)):
             return run
     raise ConfigError(f"session {session.name}: expected an unfinished run, found all complete")
-
-
-def _complete(path: Path) -> bool:
-    if is_blank(path):
-        return False
-    with Record.open(path) as record:
-        return any(attempt.outcome == "complete" for attempt in record.attempts())
 
 
 def preflight(session: SessionConfig, entry: RunEntry) -> Plan:
@@ -227,12 +220,22 @@ class Supervisor:
         Gateway, display, console.
     notice : Path
         JSON file that tells the process id of each child while the run lasts.
+    is_over : callable
+        Whether the record says that the run has ended: an engine that dies after that did its
+        work.
     """
 
-    def __init__(self, engine: Child, others: list[Child], notice: Path) -> None:
+    def __init__(
+        self,
+        engine: Child,
+        others: list[Child],
+        notice: Path,
+        is_over: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._engine = engine
         self._others = others
         self._notice = notice
+        self._is_over = is_over
         self._stopping = False
         self._ending = False
 
@@ -264,6 +267,8 @@ class Supervisor:
         status = self._engine.status
         if status in (0, 2):
             return status
+        if status is not None and self._is_over():
+            return 0
         if self._ending:
             # Ctrl-C reaches the others as well: who ends now is not started again.
             return None if status is None else 1
@@ -309,6 +314,7 @@ def run_session(path: Path, run: str | None = None) -> int:
         _engine_child(path, entry),
         _other_children(session, entry, plan),
         session.record_path(entry).with_suffix(".processes.json"),
+        partial(attempts.is_over, session.record_path(entry), time.time()),
     )
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -352,24 +358,12 @@ def _gateway_child(session: SessionConfig, entry: RunEntry) -> Child:
         "spool": str(session.resolve(source.spool or f"{session.records}/spool")),
         "secret": str(session.resolve(source.secret or f"{session.records}/attempts.secret")),
         "keys": session.network.keys and str(session.resolve(session.network.keys)),
-        "elsewhere": _recorded_elsewhere(session, entry),
+        "elsewhere": attempts.recorded_elsewhere(session, entry),
         "parent_pid": os.getpid(),
     }
     path = session.resolve(session.records) / "gateway.json"
     path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     return Child("gateway", [sys.executable, "-m", "rtloop.gateway", str(path)])
-
-
-def _recorded_elsewhere(session: SessionConfig, entry: RunEntry) -> list[str]:
-    """Attempts of the session's other runs, whose files may lie in the same export folder."""
-    names: list[str] = []
-    for other in session.runs:
-        path = session.record_path(other)
-        if other.name != entry.name and not is_blank(path):
-            # A damaged record of another run is no reason against this one.
-            with contextlib.suppress(RecordError), Record.open(path) as record:
-                names += [attempt.name for attempt in record.attempts()]
-    return names
 
 
 def _display_child(session: SessionConfig, plan: Plan) -> Child:

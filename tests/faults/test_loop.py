@@ -181,6 +181,22 @@ def test_children_end_with_a_supervisor_that_dies_while_they_start(tmp_path: Pat
     assert left == [], "outlived their supervisor"
 
 
+@pytest.mark.parametrize("outcome", ["complete", "stopped"])
+def test_an_engine_that_dies_when_all_is_done_has_done_it(tmp_path: Path, outcome: str) -> None:
+    """Killed while it says farewell: the run is over, and was no failure."""
+    site = Site(tmp_path)
+    with site.start() as run, site.source() as source:
+        site.feed(source, series(60 if outcome == "complete" else 20))
+        if outcome == "stopped":
+            run.send_signal(signal.SIGTERM)
+        until = time.monotonic() + PATIENCE_S
+        while site.outcomes() != [outcome] and time.monotonic() < until:
+            time.sleep(0.01)
+        site.kill("engine")
+        assert run.wait(PATIENCE_S) == 0
+    assert site.outcomes() == [outcome]
+
+
 def _lives(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rtloop import session as sessions
+from rtloop import attempts
 from rtloop.config import RunEntry
 from rtloop.gateway import GatewayConfig
 from rtloop.readers import ScannerConfig, read_series
@@ -79,7 +79,7 @@ def test_a_session_tells_its_gateway_what_its_other_runs_have_recorded() -> None
         two = RunEntry(name="two")
         session = site.session.model_copy(update={"runs": (*site.session.runs, two)})
         site.leave(quick("one")[:20])
-        assert sessions._recorded_elsewhere(session, two) == ["one"]
-        assert sessions._recorded_elsewhere(session, session.runs[0]) == []
+        assert attempts.recorded_elsewhere(session, two) == ["one"]
+        assert attempts.recorded_elsewhere(session, session.runs[0]) == []
         site.record.write_bytes(b"damaged")
-        assert sessions._recorded_elsewhere(session, two) == []
+        assert attempts.recorded_elsewhere(session, two) == []
