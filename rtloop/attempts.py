@@ -28,7 +28,7 @@ from rtloop.observer import Geometry
 from rtloop.plan import AtlasRois, Plan
 from rtloop.readers.binding import ScannerConfig
 from rtloop.rois import RoiSet
-from rtloop.seeding import SeedRun, pack_seeds, read_seed, unpack_seeds
+from rtloop.seeding import SeedRun, pack_seeds, read_seed, reference_bytes, unpack_seeds
 from rtloop.volume import Volume
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "rebuild",
     "recorded_elsewhere",
     "resume",
+    "scanner_of",
     "settle",
     "substitute",
 ]
@@ -75,13 +76,23 @@ def settle(session: SessionConfig) -> SessionConfig:
 
     Where the scanner keeps its dummy volumes to itself, none of the exported ones is a dummy.
     """
-    if session.source.scanner is None:
-        return session
-    scanner = ScannerConfig.load(session.resolve(session.source.scanner))
-    if scanner.dummies_exported:
+    if scanner_of(session).dummies_exported:
         return session
     engine = session.engine.model_copy(update={"dummies_s": 0.0})
     return session.model_copy(update={"engine": engine})
+
+
+def scanner_of(session: SessionConfig) -> ScannerConfig:
+    """How the site's scanner counts: its own file, or the defaults.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read or has wrong entries.
+    """
+    if session.source.scanner is None:
+        return ScannerConfig()
+    return ScannerConfig.load(session.resolve(session.source.scanner))
 
 
 def load_plan(session: SessionConfig, entry: RunEntry) -> Plan:
@@ -191,7 +202,7 @@ def begin(
         if setup.tissue is not None:
             record.keep("tissue", setup.tissue.to_bytes())
         if setup.reference is not None:
-            record.keep("reference", np.asarray(setup.reference, "<f4").tobytes(order="F"))
+            record.keep("reference", reference_bytes(setup.reference))
         if setup.seeds:
             record.keep("seeds", pack_seeds(setup.seeds))
     return Running(attempt, engine)
@@ -297,7 +308,8 @@ def _setup(session: SessionConfig, plan: Plan, rois: RoiSet, geometry: Geometry)
         tissue = RoiSet.from_label_file(session.resolve(session.engine.denoise.tissue_image), names)
         tissue.check_grid(geometry.shape, geometry.matrix)
     paths = [session.resolve(path) for path in session.engine.denoise.seed]
-    seeds = [read_seed(path, rois, plan, tissue) for path in paths]
+    squares = session.engine.denoise.motion == 24
+    seeds = [read_seed(path, rois, plan, tissue, reference, squares) for path in paths]
     return Setup(reference, tissue, seeds)
 
 

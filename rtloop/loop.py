@@ -29,6 +29,7 @@ from rtloop.link import (
     load_keys,
 )
 from rtloop.plan import Plan
+from rtloop.pulses import PulseCount
 from rtloop.quality import ClockFit
 from rtloop.stage import Stage
 from rtloop.telemetry import ready_body, step_body, volume_faults
@@ -38,6 +39,10 @@ from rtloop.wire import Command, Note, NoteItem, Shown, Telemetry, Trigger, Volu
 __all__ = ["Loop"]
 
 POLL_S = 0.05
+NEUTRAL = Screen("neutral", None, "", None, None)
+EMULATED = "emulated"
+"""Source of pulses that no scanner gave."""
+
 FAREWELL_S = 1.5
 """How long the end screen is repeated for before the process leaves."""
 
@@ -104,6 +109,12 @@ class Loop:
         self._running: Running | None = None
         self._closed_attempts = {attempt.name for attempt in record.attempts() if attempt.outcome}
         self._clock_fit = ClockFit(plan.tr_s)
+        self._pulses = PulseCount(
+            plan.tr_s,
+            attempts.scanner_of(session).triggers_before_first_volume,
+            session.source.latency_p99_s,
+            whole=not record.attempts(),
+        )
         self._patience_s = 2 * plan.tr_s + session.source.latency_p99_s
         self._stage = Stage(self._feedback, record.last_message())
         self._deadline_at: float | None = None
@@ -134,7 +145,7 @@ class Loop:
             self._serve()
         except RecordError:
             # Better no feedback than feedback nobody can account for.
-            self._stage.show(Screen("neutral", None, "", None, None), "", -1)
+            self._stage.show(NEUTRAL, "", -1)
             raise
 
     def _serve(self) -> None:
@@ -191,6 +202,7 @@ class Loop:
                 return
         self._expect_after(volume.index)
         self._check_clock(volume)
+        self._check_pulses(volume)
         self._take(volume, arrived_s, place)
 
     def _take_note(self, note: Note, place: tuple[str, int]) -> None:
@@ -241,6 +253,7 @@ class Loop:
         )
         if former is not None:
             self._closed_attempts.add(former.name)
+            self._pulses.begin()
             self._tell("attempt closed", {"name": former.name, "outcome": "aborted"})
         self._clock_fit = ClockFit(self._plan.tr_s)
         self._give_up_at = None
@@ -312,16 +325,16 @@ class Loop:
         )
         self._deadline_at = None
         if last is not None:
-            self._stage.show(last.screen, self._running.attempt.name, last.index)
+            self._show(last.screen, self._running.attempt.name, last.index)
 
     def _leave_open(self) -> None:
         """The supervisor died: a calm screen, and the attempt stays open to be resumed."""
         self._fault("supervisor lost", "its process ended", "attempt left open to be resumed")
-        self._stage.show(Screen("neutral", None, "", None, None), "", -1)
+        self._show(NEUTRAL)
 
     def _say_farewell(self) -> None:
         """The end screen, until a display has flipped it; what the source still says is heard."""
-        self._stage.show(Screen("end", None, "", None, None), "", -1)
+        self._show(Screen("end", None, "", None, None))
         begun = time.monotonic()
         while (since := time.monotonic() - begun) < FAREWELL_S:
             if self._stage.is_shown and since >= LAST_WORDS_S:
@@ -329,6 +342,12 @@ class Loop:
             self._receive(POLL_S)
             self._hear()
             self._stage.repeat()
+
+    def _show(self, screen: Screen, attempt: str = "", index: int = -1) -> None:
+        """Send what no step led to, and record that it was sent."""
+        feedback = self._stage.show(screen, attempt, index)
+        with self._record.transaction():
+            self._record.add_message(feedback, None)
 
     # --- what displays and people say -------------------------------------------------------
 
@@ -343,6 +362,7 @@ class Loop:
                 case Trigger():
                     with self._record.transaction():
                         self._record.add_trigger(report)
+                    self._count_pulse(report)
                 case Command():
                     self._act(report)
                 case Malformed():
@@ -389,6 +409,19 @@ class Loop:
             return  # not told, or known to come out of its time
         for reason in self._clock_fit.update(volume.index, volume.acquired_s, volume.received_s):
             self._fault("clock", reason, "recorded; scanner time leads", volume.index)
+
+    def _count_pulse(self, pulse: Trigger) -> None:
+        # an emulated one is of our own making and says nothing of the scanner
+        if pulse.source != EMULATED:
+            self._pulses.pulse(pulse.count, pulse.time_s)
+
+    def _check_pulses(self, volume: Volume) -> None:
+        """The scanner's pulses against its volume index."""
+        assert self._running is not None
+        if volume.index < self._running.engine.next_index:
+            return  # known to come out of its time
+        if reason := self._pulses.volume(volume.index, volume.received_s):
+            self._fault("triggers", reason, "recorded; scanner time leads", volume.index)
 
     def _watch_host(self) -> None:
         for kind, reason, action in self._host.look(self._volume_bytes):

@@ -21,7 +21,7 @@ from rtloop.journal import Attempt, Record
 from rtloop.plan import Plan
 from rtloop.rois import RoiSet
 
-__all__ = ["SeedRun", "pack_seeds", "read_seed", "unpack_seeds"]
+__all__ = ["SeedRun", "pack_seeds", "read_seed", "reference_bytes", "unpack_seeds"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,7 +52,14 @@ class SeedRun:
     weights: NDArray[np.float64]
 
 
-def read_seed(path: Path, rois: RoiSet, plan: Plan, tissue: RoiSet | None = None) -> SeedRun:
+def read_seed(
+    path: Path,
+    rois: RoiSet,
+    plan: Plan,
+    tissue: RoiSet | None = None,
+    reference: NDArray[Any] | None = None,
+    squares: bool = False,
+) -> SeedRun:
     """The last attempt of a record as a seed.
 
     Parameters
@@ -65,11 +72,18 @@ def read_seed(path: Path, rois: RoiSet, plan: Plan, tissue: RoiSet | None = None
         Its TR has to be the seeding run's.
     tissue : RoiSet or None
         White matter and CSF of the run to be seeded; they too have to be the same voxels.
+    reference : ndarray, shape (x, y, z), or None
+        Motion reference of the run to be seeded; None if it takes one of its own volumes.
+    squares : bool
+        Whether squared motion parameters are among the regressors. Those of another reference
+        are not a level and a share of these, as the parameters themselves are: the betas would
+        not be the same. So the reference has to be.
 
     Raises
     ------
     ConfigError
-        If ROIs, TR or tissue differ, or the record holds no observation.
+        If ROIs, TR, tissue or (with `squares`) the reference differ, or the record holds no
+        observation.
     RecordError
         If the file is no record.
     """
@@ -92,6 +106,12 @@ def read_seed(path: Path, rois: RoiSet, plan: Plan, tissue: RoiSet | None = None
                 f"seed {path}: expected a run with this run's tissue regressors, found others; "
                 "record the rest with the same denoise.tissue and tissue_image"
             )
+        if squares and not _same_reference(record.kept("reference"), reference):
+            raise ConfigError(
+                f"seed {path}: expected a run with this run's motion reference, found another, "
+                "which 24 motion columns cannot share; name one image for both in "
+                "motion.reference, or use 12 columns"
+            )
         return _collect(path, record, attempts[-1], theirs.n_volumes)
 
 
@@ -108,6 +128,18 @@ def _alike(theirs: RoiSet | None, ours: RoiSet | None) -> bool:
         for name in ("voxels", "starts", "members")
     )
     return theirs.names == ours.names and all(same)
+
+
+def _same_reference(theirs: bytes | None, ours: NDArray[Any] | None) -> bool:
+    """Whether both runs were given the same image; each one's own first volume is not the same."""
+    if theirs is None or ours is None:
+        return False
+    return theirs == reference_bytes(ours)
+
+
+def reference_bytes(reference: NDArray[Any]) -> bytes:
+    """A motion reference as it is kept in a record: float32, x fastest."""
+    return np.asarray(reference, "<f4").tobytes(order="F")
 
 
 def _collect(path: Path, record: Record, attempt: Attempt, n_planned: int) -> SeedRun:

@@ -24,7 +24,7 @@ from rtloop.observer import Geometry
 from rtloop.plan import Plan
 from rtloop.replay import verify
 from rtloop.rois import RoiSet
-from rtloop.seeding import SeedRun, pack_seeds, read_seed, unpack_seeds
+from rtloop.seeding import SeedRun, pack_seeds, read_seed, reference_bytes, unpack_seeds
 from rtloop.slicetime import SliceAligner
 from rtloop.volume import Volume
 from tests.rtloop.simulated import (
@@ -383,3 +383,22 @@ def test_a_missing_seed_ends_the_run_in_one_line(tmp_path: Path) -> None:
     config = small_config(denoise={**TISSUE, "seed": ["rest.sqlite"]})
     with pytest.raises(RecordError, match="expected a file, found none"):
         write_record(tmp_path / "run.sqlite", config=config)
+
+
+# --- squared motion columns need one reference ------------------------------------------------
+
+
+def test_squares_are_shared_with_one_reference_only(tmp_path: Path) -> None:
+    """The square of a shifted position is no share of the position's square."""
+    path, plan = rest_record(tmp_path), small_plan()
+    rois, reference = small_rois(plan), series()[0].data
+    with pytest.raises(ConfigError, match="expected a run with this run's motion reference"):
+        read_seed(path, rois, plan, None, reference, squares=True)
+    with pytest.raises(ConfigError, match="name one image for both"):
+        read_seed(path, rois, plan, None, None, squares=True)
+    assert len(read_seed(path, rois, plan, None, reference).indices)
+    with Record.open(path, writable=True) as record, record.transaction():
+        record.keep("reference", reference_bytes(reference))
+    assert len(read_seed(path, rois, plan, None, reference, squares=True).indices)
+    with pytest.raises(ConfigError, match="found another"):
+        read_seed(path, rois, plan, None, reference + np.int16(1), squares=True)
