@@ -14,7 +14,7 @@ SLACK = 0.5
 """A volume may be early or late by this share of a TR: half of what one pulse makes."""
 
 N_SURE = 3
-"""So many volumes in a row have to be off by the same number of pulses: files come late at times."""
+"""So many volumes in a row have to be off by as many pulses: files come late at times."""
 
 N_KEPT = 256
 """Pulses remembered: more than come while a volume is on its way."""

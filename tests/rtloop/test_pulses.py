@@ -31,9 +31,11 @@ def play(
         for _ in range(0 if k in lost else 2 if k in twice else 1):
             heard += 1
             happenings.append((k * TR_S, "pulse", heard))
-    for index in range(n):
-        if index not in missing:
-            happenings.append(((index + n_before) * TR_S + arrival_s, "volume", index))
+    happenings += [
+        ((index + n_before) * TR_S + arrival_s, "volume", index)
+        for index in range(n)
+        if index not in missing
+    ]
     said = []
     for time_s, kind, number in sorted(happenings):
         if kind == "pulse":
