@@ -101,7 +101,7 @@ class Checkpoint:
         """
         path = self.folder / name
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 arrays = [stored[f"a{k}"] for k in range(len(stored.files) - 1)]
                 return from_json(json.loads(str(stored["result"])), arrays)
         except (OSError, ValueError, KeyError, BadZipFile) as error:
