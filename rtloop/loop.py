@@ -29,8 +29,7 @@ from rtloop.link import (
     load_keys,
 )
 from rtloop.plan import Plan
-from rtloop.pulses import PulseCount
-from rtloop.quality import ClockFit
+from rtloop.scannertime import ScannerTime
 from rtloop.stage import Stage
 from rtloop.telemetry import ready_body, step_body, volume_faults
 from rtloop.volume import Volume
@@ -40,9 +39,6 @@ __all__ = ["Loop"]
 
 POLL_S = 0.05
 NEUTRAL = Screen("neutral", None, "", None, None)
-EMULATED = "emulated"
-"""Source of pulses that no scanner gave."""
-
 FAREWELL_S = 1.5
 """How long the end screen is repeated for before the process leaves."""
 
@@ -108,8 +104,7 @@ class Loop:
             self._sockets = undo.pop_all()
         self._running: Running | None = None
         self._closed_attempts = {attempt.name for attempt in record.attempts() if attempt.outcome}
-        self._clock_fit = ClockFit(plan.tr_s)
-        self._pulses = PulseCount(
+        self._scanner_time = ScannerTime(
             plan.tr_s,
             attempts.scanner_of(session).triggers_before_first_volume,
             session.source.latency_p99_s,
@@ -201,8 +196,7 @@ class Loop:
                 self._pass_by(volume, place, str(error))
                 return
         self._expect_after(volume.index)
-        self._check_clock(volume)
-        self._check_pulses(volume)
+        self._check_time(volume)
         self._take(volume, arrived_s, place)
 
     def _take_note(self, note: Note, place: tuple[str, int]) -> None:
@@ -253,9 +247,8 @@ class Loop:
         )
         if former is not None:
             self._closed_attempts.add(former.name)
-            self._pulses.begin()
             self._tell("attempt closed", {"name": former.name, "outcome": "aborted"})
-        self._clock_fit = ClockFit(self._plan.tr_s)
+        self._scanner_time.begin()
         self._give_up_at = None
         self._volume_bytes = volume.data.nbytes
         self._tell("attempt", {"name": volume.attempt})
@@ -362,7 +355,7 @@ class Loop:
                 case Trigger():
                     with self._record.transaction():
                         self._record.add_trigger(report)
-                    self._count_pulse(report)
+                    self._scanner_time.pulse(report)
                 case Command():
                     self._act(report)
                 case Malformed():
@@ -402,26 +395,12 @@ class Loop:
         self._deadline_at += self._plan.tr_s
         self._take(Deadline(self._running.engine.next_index), time.time(), None)
 
-    def _check_clock(self, volume: Volume) -> None:
-        """Scanner clock against the gateway's, which saw when the volume was complete."""
-        assert self._running is not None
-        if volume.acquired_s is None or volume.index < self._running.engine.next_index:
-            return  # not told, or known to come out of its time
-        for reason in self._clock_fit.update(volume.index, volume.acquired_s, volume.received_s):
-            self._fault("clock", reason, "recorded; scanner time leads", volume.index)
-
-    def _count_pulse(self, pulse: Trigger) -> None:
-        # an emulated one is of our own making and says nothing of the scanner
-        if pulse.source != EMULATED:
-            self._pulses.pulse(pulse.count, pulse.time_s)
-
-    def _check_pulses(self, volume: Volume) -> None:
-        """The scanner's pulses against its volume index."""
+    def _check_time(self, volume: Volume) -> None:
         assert self._running is not None
         if volume.index < self._running.engine.next_index:
             return  # known to come out of its time
-        if reason := self._pulses.volume(volume.index, volume.received_s):
-            self._fault("triggers", reason, "recorded; scanner time leads", volume.index)
+        for kind, reason in self._scanner_time.volume(volume):
+            self._fault(kind, reason, "recorded; scanner time leads", volume.index)
 
     def _watch_host(self) -> None:
         for kind, reason, action in self._host.look(self._volume_bytes):

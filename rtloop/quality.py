@@ -15,13 +15,11 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
-from rtloop.clock import ClockFit
 from rtloop.config import QualityConfig
 from rtloop.kernels.means import pattern_correlation
 
 __all__ = [
     "HEAD_RADIUS_MM",
-    "ClockFit",
     "ConfoundWatch",
     "FramewiseDisplacement",
     "Verdict",
