@@ -1,0 +1,227 @@
+"""Fitted decoders on disk: safetensors with a JSON header, their harmonizers in files beside.
+
+`NAME.safetensors` holds the models of all folds, `NAME.harmonizer-K.safetensors` the harmonizer
+of fold K; the header keeps their SHA-256, and a decoder is not read with others. Nothing is
+pickled, and people are known by digests alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from offline.decoder.calibration import Calibrator
+from offline.decoder.models import Models
+from offline.errors import DecodeError
+from rtloop import __version__
+
+if TYPE_CHECKING:
+    from offline.decoder.folded import FoldedDecoder
+
+__all__ = ["FORMAT", "load_decoder", "save_decoder"]
+
+FORMAT = 1
+ENTRY = "fcnef"
+SUFFIX = ".safetensors"
+KINDS = {
+    "LassoEnsemble": "offline.decoder.ensemble",
+    "LassoEnsembleRegressor": "offline.decoder.ensemble",
+    "ComponentClassifier": "offline.decoder.components",
+    "ComponentRegressor": "offline.decoder.components",
+}
+ARRAYS = ("out_of_fold_", "folds_", "person_folds_")
+
+
+def save_decoder(decoder: FoldedDecoder, path: str | Path) -> Path:
+    """Write a fitted decoder; an existing file is replaced once the new one is whole.
+
+    Parameters
+    ----------
+    decoder : FoldedDecoder
+    path : str or Path
+        Gets the suffix `.safetensors` where it has none.
+
+    Returns
+    -------
+    Path
+        Of the decoder's own file.
+    """
+    from safetensors.numpy import save_file
+
+    path = Path(path)
+    path = path if path.suffix == SUFFIX else path.with_name(path.name + SUFFIX)
+    arrays: dict[str, NDArray[Any]] = {name: getattr(decoder, name) for name in ARRAYS}
+    details: list[str] = []
+    for fold, models in enumerate(decoder.models_):
+        arrays |= {f"{fold}.intercept": models.intercept}
+        for part, matrix in (("coef", models.coef), ("selected", models.selected)):
+            arrays |= {
+                f"{fold}.{part}.data": matrix.data,
+                f"{fold}.{part}.indices": matrix.indices.astype(np.int64),
+                f"{fold}.{part}.indptr": matrix.indptr.astype(np.int64),
+            }
+        arrays |= {f"{fold}.{name}": values for name, values in models.details.items()}
+        details = list(models.details)
+    header: dict[str, Any] = {
+        "format": FORMAT,
+        "kind": type(decoder).__name__,
+        "versions": _versions(),
+        "parameters": _parameters(decoder),
+        "n_features_in": decoder.n_features_in_,
+        "atlas_digest": decoder.atlas_digest_,
+        "seed": decoder.seed_,
+        "people": decoder.people_.tolist(),
+        "notes": list(decoder.notes_),
+        "details": details,
+        "n_models": [len(models.intercept) for models in decoder.models_],
+    }
+    if hasattr(decoder, "classes_"):
+        header["classes"] = decoder.classes_.tolist()
+        header["calibration"] = decoder.calibrator_.method
+        arrays |= {"calibration.x": decoder.calibrator_.x, "calibration.y": decoder.calibrator_.y}
+        arrays["out_of_fold_calibrated_"] = decoder.out_of_fold_calibrated_
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if decoder.harmonizers_[0] is not None:
+        header["harmonizers"] = [
+            _save_harmonizer(harmonizer, path, fold)
+            for fold, harmonizer in enumerate(decoder.harmonizers_)
+        ]
+    partial = path.with_name(path.name + ".part")
+    tensors = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    save_file(tensors, partial, metadata={ENTRY: json.dumps(header, sort_keys=True)})
+    partial.replace(path)
+    return path
+
+
+def load_decoder(path: str | Path) -> FoldedDecoder:
+    """Read a decoder that `save_decoder` wrote.
+
+    Raises
+    ------
+    DecodeError
+        If there is no such file, it is none of ours or damaged, or a harmonizer is another one.
+    """
+    import importlib
+
+    path = Path(path)
+    path = path if path.suffix == SUFFIX else path.with_name(path.name + SUFFIX)
+    arrays, header = _read(path)
+    kind = getattr(importlib.import_module(KINDS[header["kind"]]), header["kind"])
+    decoder: FoldedDecoder = kind(**header["parameters"])
+    for name in ARRAYS:
+        setattr(decoder, name, arrays[name])
+    decoder.n_features_in_ = header["n_features_in"]
+    decoder.atlas_digest_ = header["atlas_digest"]
+    decoder.seed_ = header["seed"]
+    decoder.people_ = np.array(header["people"])
+    decoder.notes_ = tuple(header["notes"])
+    decoder.models_ = [
+        _models(arrays, fold, n_models, header) for fold, n_models in enumerate(header["n_models"])
+    ]
+    decoder.harmonizers_ = [None] * len(decoder.models_)
+    if "harmonizers" in header:
+        decoder.harmonizers_ = [_load_harmonizer(path, known) for known in header["harmonizers"]]
+        fresh = type(decoder.harmonizers_[0])
+        decoder.harmonizer = fresh(**decoder.harmonizers_[0].get_params(deep=False))
+    if "classes" in header:
+        decoder.classes_ = np.array(header["classes"])
+        decoder.calibrator_ = Calibrator(
+            header["calibration"], arrays["calibration.x"], arrays["calibration.y"]
+        )
+        decoder.out_of_fold_calibrated_ = arrays["out_of_fold_calibrated_"]
+    decoder._gather()
+    return decoder
+
+
+def _read(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise DecodeError(f"decoder {path}: expected a file, found none; check the path")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            header = json.loads((file.metadata() or {}).get(ENTRY, "{}"))
+            # the file maps the disk: arrays are copied so that it can be closed
+            arrays = {name: np.array(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, json.JSONDecodeError, OSError) as error:
+        raise DecodeError(
+            f"decoder {path}: expected safetensors, found {error}; take a whole file"
+        ) from error
+    if header.get("kind") not in KINDS:
+        found = f"a {header['kind']}" if "kind" in header else "a file without its header"
+        raise DecodeError(
+            f"decoder {path}: expected a decoder, found {found}; take one written by `save`"
+        )
+    if header.get("format") != FORMAT:
+        raise DecodeError(
+            f"decoder {path}: expected format {FORMAT}, found {header.get('format')}; train it"
+            f" anew with this version ({__version__})"
+        )
+    return arrays, header
+
+
+def _models(
+    arrays: dict[str, NDArray[Any]], fold: int, n_models: int, header: dict[str, Any]
+) -> Models:
+    def matrix(part: str, n_rows: int) -> sparse.csr_array:
+        content = tuple(arrays[f"{fold}.{part}.{name}"] for name in ("data", "indices", "indptr"))
+        return sparse.csr_array(content, shape=(n_rows, header["n_features_in"]))
+
+    return Models(
+        matrix("coef", n_models),
+        arrays[f"{fold}.intercept"],
+        matrix("selected", 1),
+        {name: arrays[f"{fold}.{name}"] for name in header["details"]},
+    )
+
+
+def _parameters(decoder: FoldedDecoder) -> dict[str, Any]:
+    """Settings as JSON can hold them; the harmonizer's are in its own files."""
+    plain = decoder.get_params(deep=False)
+    plain["harmonizer"] = None
+    return {
+        name: value.item() if isinstance(value, np.generic) else value
+        for name, value in plain.items()
+    }
+
+
+def _save_harmonizer(harmonizer: Any, path: Path, fold: int) -> dict[str, str]:
+    beside = path.with_name(f"{path.stem}.harmonizer-{fold}{SUFFIX}")
+    harmonizer.save(beside)
+    return {
+        "kind": type(harmonizer).__name__,
+        "file": beside.name,
+        "sha256": hashlib.sha256(beside.read_bytes()).hexdigest(),
+    }
+
+
+def _load_harmonizer(path: Path, known: dict[str, str]) -> Any:
+    import offline.harmonize
+
+    beside = path.with_name(known["file"])
+    if not beside.is_file():
+        raise DecodeError(
+            f"decoder {path}: expected its harmonizer {beside.name} beside it, found none; keep"
+            " the files together"
+        )
+    if hashlib.sha256(beside.read_bytes()).hexdigest() != known["sha256"]:
+        raise DecodeError(
+            f"decoder {path}: expected the harmonizer it was trained with, found another one in"
+            f" {beside.name}; keep the files together"
+        )
+    return getattr(offline.harmonize, known["kind"]).load(beside)
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "fcnef": __version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
