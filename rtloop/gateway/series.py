@@ -61,6 +61,7 @@ class Publisher:
         self._closed: set[str] = set()
         self._skipped: set[str] = set()
         self._refused: set[tuple[str, int]] = set()
+        self._repeated: set[tuple[str, int]] = set()
         self._nameless = 0
         self.current: str | None = None
         """The attempt that was opened last; None before the first."""
@@ -97,7 +98,11 @@ class Publisher:
         self._close_if_complete(attempt)
 
     def repeat(self, attempt: str, index: int, files: tuple[str, ...]) -> None:
-        """Another file held a volume that is known."""
+        """Another file held a volume that is known: said once, however many files it has."""
+        if (attempt, index) in self._repeated:
+            self._drop(files)
+            return
+        self._repeated.add((attempt, index))
         self._note("duplicate", attempt, index, "the volume came again", files)
 
     def skip(self, attempt: str | None, reason: str, files: tuple[str, ...]) -> None:
