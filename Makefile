@@ -20,7 +20,7 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m numpydoc lint $$(git ls-files 'rtloop/*.py' 'stimuli/*.py' 'tools/*.py' ':!tools/cli')
+	$(BIN)/python -m numpydoc lint $$(git ls-files 'rtloop/*.py' 'offline/*.py' 'stimuli/*.py' 'tools/*.py' ':!tools/cli')
 
 # Timings compare arithmetic, not thread pools: one BLAS thread on both sides.
 proof bench: export OMP_NUM_THREADS = 1
@@ -42,7 +42,7 @@ system:
 $(STAMP): pyproject.toml | system
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[demo,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[demo,decoder,scale,dev]'
 	touch $(STAMP)
 
 clean:

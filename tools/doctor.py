@@ -41,7 +41,25 @@ CORE = (
 EXTRAS = {
     "stimuli": ("psychopy",),
     "demo": ("psychopy", "nilearn", "matplotlib", "jinja2"),
-    "offline": ("nilearn", "scikit-learn", "torch", "matplotlib", "jinja2"),
+    "decoder": (
+        "nilearn",
+        "scikit-learn",
+        "pandas",
+        "zarr",
+        "safetensors",
+        "matplotlib",
+        "jinja2",
+    ),
+    "offline": (
+        "nilearn",
+        "scikit-learn",
+        "pandas",
+        "zarr",
+        "safetensors",
+        "matplotlib",
+        "jinja2",
+        "torch",
+    ),
     "prepare": ("antspyx",),
     "scale": ("distributed",),
 }

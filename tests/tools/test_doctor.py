@@ -52,7 +52,8 @@ def test_packages_are_those_of_pyproject():
     extras = project["optional-dependencies"]
     for name, packages in EXTRAS.items():
         own = names(extras[name])
-        inherited = {p for e in extras[name] if e.startswith("fcnef[") for p in EXTRAS["stimuli"]}
+        others = [e[len("fcnef[") : -1] for e in extras[name] if e.startswith("fcnef[")]
+        inherited = {package for other in others for package in EXTRAS[other]}
         assert set(packages) == own | inherited
     assert set(EXTRAS) == set(extras) - {"dev", "all"}
 
