@@ -4,6 +4,29 @@
 alone; `ComBat` needs nobody to travel and makes sites alike, whatever made them differ.
 """
 
+from __future__ import annotations
+
+from pathlib import Path
+
+from offline.errors import HarmonizeError
+from offline.harmonize.combat import ComBat
+from offline.harmonize.metric import two_fold_bias
+from offline.harmonize.models import read_model
 from offline.harmonize.traveling import TravelingSubject
 
-__all__ = ["TravelingSubject"]
+__all__ = ["ComBat", "TravelingSubject", "load", "two_fold_bias"]
+
+
+def load(path: str | Path) -> ComBat | TravelingSubject:
+    """Read any saved harmonizer; the file says which it is.
+
+    Raises
+    ------
+    HarmonizeError
+        If there is no such file, or it is no harmonizer of this version.
+    """
+    kind = read_model(path)[0]
+    for known in (ComBat, TravelingSubject):
+        if known.__name__ == kind:
+            return known.load(path)
+    raise HarmonizeError(f"model {path}: expected ComBat or TravelingSubject, found {kind}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NoReturn
 
 import numpy as np
@@ -32,7 +33,6 @@ __all__ = [
     "require_atlas",
     "require_known",
     "site_labels",
-    "write_block",
 ]
 
 INNER_VALUES = 1 << 19
@@ -67,7 +67,7 @@ class SiteRows:
         names, codes = np.unique(labels.astype(str), return_inverse=True)
         order = np.argsort(codes, kind="stable")
         bounds = np.searchsorted(codes[order], np.arange(len(names) + 1))
-        slices = tuple(slice(int(a), int(b)) for a, b in zip(bounds[:-1], bounds[1:], strict=True))
+        slices = tuple(slice(int(a), int(b)) for a, b in pairwise(bounds))
         return cls(tuple(str(name) for name in names), order, slices)
 
     @property
@@ -199,14 +199,6 @@ def prepare_output(out: Any, X: Edges) -> Edges:
     if not isinstance(out, np.ndarray) or out.dtype not in (np.float32, np.float64):
         raise HarmonizeError("expected out to be a float array or an EdgeStore, found neither")
     return out
-
-
-def write_block(out: Edges, edges: slice, block: NDArray[Any]) -> None:
-    """Put a block of all scans where it belongs."""
-    if isinstance(out, EdgeStore):
-        out.write(edges, block)
-    else:
-        out[:, edges] = block
 
 
 def refuse_missing(X: Edges, edges: slice) -> NoReturn:

@@ -39,10 +39,10 @@ from offline.harmonize.inputs import (
     require_atlas,
     require_known,
     site_labels,
-    write_block,
 )
 from offline.harmonize.models import read_model, write_model
 from offline.harmonize.report import TravelingReport, design_notes, traveling_report
+from offline.store import EdgeStore
 
 __all__ = ["TravelingSubject"]
 
@@ -212,15 +212,16 @@ class TravelingSubject(BaseEstimator):
         stacked = np.vstack(bias)
         out = prepare_output(out, X)
         for edges, view in outer_blocks(X):
-            result = view if view.dtype == np.float64 and out is X else np.empty(view.shape)
+            stored = isinstance(out, EdgeStore)
+            result = np.empty(view.shape, np.float32) if stored else out[:, edges]
             for inner in inner_blocks(view):
                 at = slice(edges.start + inner.start, edges.start + inner.stop)
                 np.subtract(view[:, inner], levels @ stacked[:, at], out=result[:, inner])
                 # a sum is finite only if every value is
                 if not np.isfinite(result[:, inner].sum()):
                     refuse_missing(X, at)
-            if result is not view:
-                write_block(out, edges, result)
+            if stored:
+                out.write(edges, result)
         return out
 
     def fit_transform(
