@@ -14,12 +14,17 @@ __all__ = [
     "ExecutorError",
     "HarmonizeError",
     "LeakageError",
+    "ScaleError",
     "UnseenSiteError",
 ]
 
 
 class CohortError(FcnefError, ValueError):
     """Raised when participants, series or connectivity matrices are missing or contradictory."""
+
+
+class ScaleError(CohortError):
+    """Raised when numbers are not what they are said to be: r, or Fisher z, or neither."""
 
 
 class AtlasError(FcnefError, ValueError):
