@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse, stats
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, TransformerMixin
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from offline.decoder.calibration import Calibration
@@ -319,6 +320,7 @@ class ComponentRegressor(RegressorMixin, _ComponentDecoder):
 
 def _numbers(y: NDArray[Any]) -> Float64:
     """Two classes as 0 and 1, or a continuous target as it is."""
+    type_of_target(y, input_name="y", raise_unknown=True)
     levels = np.unique(y)
     if len(levels) < 2:
         raise DecodeError(f"expected a target that varies, found 1 class ({levels[0]}); check it")

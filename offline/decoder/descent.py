@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     Float64 = NDArray[np.float64]
     Int64 = NDArray[np.int64]
 
-__all__ = ["GROUP", "LANES", "certificate", "correlate", "fit_working_set", "pick", "pointwise"]
+__all__ = ["GROUP", "LANES", "certificate", "correlate", "fit_working_set", "pick", "project"]
 
 LANES = 32
 """Scans are padded to a multiple of this."""
@@ -82,7 +82,14 @@ def pick(
 
 
 @njit(**KERNEL)
-def pointwise(
+def project(columns: Float64, slots: Int64, residual: Float64, out: Float64) -> None:
+    """|Σ_i x_i residual_i| of some columns, in float64."""
+    for a in range(slots.size):
+        out[a] = abs(dot(columns[slots[a]], residual))
+
+
+@njit(**KERNEL)
+def _pointwise(
     eta: Float64, y: Float64, weights: Float64, squared: bool, residual: Float64, curvature: Float64
 ) -> float:
     """Residuals and curvatures of all scans; returns the sum of the residuals."""
@@ -121,7 +128,7 @@ def _settle_intercept(
 ) -> float:
     """Move η to the best intercept, residuals and curvatures with it; returns the move."""
     moved = 0.0
-    total = pointwise(eta, y, weights, squared, residual, curvature)
+    total = _pointwise(eta, y, weights, squared, residual, curvature)
     for _ in range(50):
         if abs(total) < 1e-15:
             break
@@ -132,7 +139,7 @@ def _settle_intercept(
             eta[i] += step
         moved += step
         before = abs(total)
-        total = pointwise(eta, y, weights, squared, residual, curvature)
+        total = _pointwise(eta, y, weights, squared, residual, curvature)
         if abs(total) < 1e-13 and abs(total) >= before:
             break
     return moved

@@ -38,10 +38,9 @@ class Design:
         for first in range(0, self.n_edges, BLOCK):
             block = slice(first, first + BLOCK)
             values = np.asarray(X[:, block], np.float64)
-            square = np.einsum("ij,ij->j", values, values)
             self.mean[block] = values.mean(axis=0)
             scale[block] = values.std(axis=0)
-            norm[block] = np.sqrt(square)
+            norm[block] = np.sqrt((values * values).sum(axis=0))
         constant = scale <= CONSTANT_BELOW * norm / np.sqrt(self.n)
         with np.errstate(divide="ignore"):
             self.inverse = np.where(constant, 0.0, 1.0 / scale if standardize else 1.0)

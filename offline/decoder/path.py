@@ -26,6 +26,7 @@ from offline.decoder.descent import (
     correlate,
     fit_working_set,
     pick,
+    project,
 )
 from offline.decoder.design import Design
 from offline.errors import DecodeError
@@ -161,9 +162,11 @@ class _Problem:
 
     def solve(self, design: Design, lam: float, squared: bool, tolerance: float) -> None:
         gradient = np.zeros(len(self.edges))
+        # first: making columns may move all of them
+        slots = design.slots(self.edges)
         self.intercept, steps = fit_working_set(
             design.columns,
-            design.slots(self.edges),
+            slots,
             self.y,
             self.weights,
             lam,
@@ -178,7 +181,7 @@ class _Problem:
         )
         self.n_newton += steps
         self.largest = float(np.abs(gradient).max(initial=0.0))
-        self.norm = float(np.linalg.norm(self.residual))
+        self.norm = float(np.sqrt(np.sum(self.residual * self.residual)))
 
     def gap(self, lam: float, largest: float, squared: bool) -> float:
         """Duality gap relative to the primal; `largest` over all edges."""
@@ -242,7 +245,7 @@ class _LockStep:
             order = np.argsort(support)
             edges.append(support[order])
             coefficients.append(w[order])
-            intercepts[at] = whole.intercept - float(w @ self.design.mean[support])
+            intercepts[at] = whole.intercept - float(np.sum(w * self.design.mean[support]))
         return LassoPath(
             lambdas,
             edges,
@@ -331,7 +334,9 @@ class _LockStep:
     def _exact(self, problem: _Problem, edges: NDArray[np.int64]) -> Float64:
         """|Σ x residual| of some edges in float64."""
         slots = self.design.slots(edges)
-        return np.abs(np.einsum("ai,i->a", self.design.columns[slots], problem.residual))
+        out = np.empty(len(edges))
+        project(self.design.columns, slots, problem.residual, out)
+        return out
 
     def _deviance(self, fold: int) -> float:
         """Twice the mean loss of the scans a fold leaves out."""

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import column_or_1d
 
 from offline.decoder.calibration import Calibration, Calibrator, logit
 from offline.decoder.samples import Samples
@@ -100,6 +101,11 @@ class ClassTarget:
         above = self.predict_proba(X, **known)[:, 1] > 0.5
         return self.classes_[above.astype(np.int64)]
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()  # type: ignore[misc]
+        tags.classifier_tags.multi_class = False
+        return tags
+
     def _encode(self, y: ArrayLike, samples: Samples) -> Float64:
         labels = _values(y, samples)
         check_classification_targets(labels)
@@ -161,7 +167,7 @@ def _values(y: ArrayLike, samples: Samples) -> NDArray[Any]:
     n_scans = samples.X.shape[0]
     found = np.asarray(y)
     if found.ndim == 2 and found.shape[1] == 1:
-        found = found[:, 0]
+        found = column_or_1d(found, warn=True)
     if found.shape != (n_scans,):
         raise DecodeError(
             f"expected a target for each of {n_scans} scans, found shape {found.shape}; give y in"
