@@ -19,7 +19,19 @@ from rtloop.errors import FcnefError
 
 __all__ = ["COMMANDS", "main", "run"]
 
-COMMANDS = ("demo", "doctor", "keys", "read", "gateway", "scan", "run", "replay", "bench", "plan")
+COMMANDS = (
+    "demo",
+    "doctor",
+    "keys",
+    "read",
+    "gateway",
+    "scan",
+    "run",
+    "replay",
+    "bench",
+    "plan",
+    "cohort",
+)
 HELP_FLAGS = frozenset({"--help", "-h"})
 
 
