@@ -15,6 +15,8 @@ __all__ = [
     "HarmonizeError",
     "LeakageError",
     "ScaleError",
+    "TaskError",
+    "TwinError",
     "UnseenSiteError",
 ]
 
@@ -53,3 +55,11 @@ class LeakageError(DecodeError):
 
 class ExecutorError(FcnefError, RuntimeError):
     """Raised when a scheduler cannot be reached, or stored work belongs to other settings."""
+
+
+class TaskError(FcnefError, ValueError):
+    """Raised when a trial table is malformed, or does not belong to a task that is known."""
+
+
+class TwinError(FcnefError, ValueError):
+    """Raised when a twin or one of its baselines cannot be fitted to the data given."""
