@@ -196,14 +196,13 @@ def _save_harmonizer(harmonizer: Any, path: Path, fold: int) -> dict[str, str]:
     beside = path.with_name(f"{path.stem}.harmonizer-{fold}{SUFFIX}")
     harmonizer.save(beside)
     return {
-        "kind": type(harmonizer).__name__,
         "file": beside.name,
         "sha256": hashlib.sha256(beside.read_bytes()).hexdigest(),
     }
 
 
 def _load_harmonizer(path: Path, known: dict[str, str]) -> Any:
-    import offline.harmonize
+    from offline.harmonize import load
 
     beside = path.with_name(known["file"])
     if not beside.is_file():
@@ -216,7 +215,7 @@ def _load_harmonizer(path: Path, known: dict[str, str]) -> Any:
             f"decoder {path}: expected the harmonizer it was trained with, found another one in"
             f" {beside.name}; keep the files together"
         )
-    return getattr(offline.harmonize, known["kind"]).load(beside)
+    return load(beside)
 
 
 def _versions() -> dict[str, str]:
