@@ -97,7 +97,7 @@ class ComponentSelector(TransformerMixin, BaseEstimator):
         if not 0.0 < self.q < 1.0:
             raise DecodeError(f"expected a false discovery rate 0 < q < 1, found {self.q}")
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], ensure_min_samples=5)
-        target = _numbers(y)
+        target = _numbers(np.asarray(y))
         table = covariate_table(covariates, len(X))
         scores, loadings = self._decompose(X)
         nuisance = np.ones((len(X), 1)) if table is None else design_of(table)
@@ -345,7 +345,7 @@ def _tests(scores: Float64, target: Float64, nuisance: Float64) -> tuple[Float64
     size = np.linalg.norm(scores, axis=0) * np.linalg.norm(target)
     r = np.clip((target @ scores) / np.where(size > 0.0, size, np.inf), -1.0, 1.0)
     t = r * np.sqrt(free / np.maximum(1.0 - r * r, 1e-300))
-    return t, 2.0 * stats.t.sf(np.abs(t), free)
+    return t, np.asarray(2.0 * stats.t.sf(np.abs(t), free))
 
 
 def _discoveries(p: Float64, q: float) -> NDArray[np.bool_]:

@@ -222,7 +222,7 @@ class FoldedDecoder(BaseEstimator):
 
     def _entropy(self) -> int:
         if self.random_state is None:
-            return int(np.random.SeedSequence().entropy or 0) % 2**63
+            return int(np.random.default_rng().integers(2**63 - 1))
         return int(self.random_state)
 
     def _folds(self, samples: Samples, target: Float64, entropy: int) -> Ints:

@@ -92,9 +92,12 @@ def refuse_determined_target(
             found = values.to_numpy(np.float64, na_value=np.nan)[known]
             determined = _separates(found, y[known], categorical)
         else:
-            codes = _codes([values.to_numpy(object)[known]])
+            named = values.to_numpy(object)
+            codes = _codes([named[known]])
             determined = len(codes) > 0 and _tells(codes, y[known])
-            levels.append(np.where(known, values.astype(object), None))
+            levels.append(
+                np.array([v if k else None for v, k in zip(named, known, strict=True)], object)
+            )
         if determined:
             raise _refusal(f"{column!r}, which determines it")
     if len(levels) > 1:

@@ -189,7 +189,7 @@ class _Problem:
         primal, gap = certificate(
             self.eta, self.y, self.weights, self.residual, lam, norm1, largest, squared
         )
-        return gap / primal
+        return float(gap / primal)
 
 
 class _LockStep:
@@ -260,9 +260,9 @@ class _LockStep:
     def _start(self) -> float:
         """Everything at zero; returns λmax of the whole data set, exact."""
         for problem in self.problems:
-            problem.solve(self.design, np.inf, self.squared, self.tolerance)
-        everyone = range(len(self.problems))
-        self._multiply(list(everyone))
+            # without edges the penalty plays no part: only the intercept is found
+            problem.solve(self.design, 1.0, self.squared, self.tolerance)
+        self._multiply(list(range(len(self.problems))))
         whole = self.problems[-1]
         seen = np.abs(self.seen[-1]).astype(np.float64)
         slack = whole.norm * self.design.slack
@@ -277,7 +277,7 @@ class _LockStep:
         for at, problem in enumerate(self.problems):
             # strong rule: an edge below 2λ - λ' seldom enters between λ' and λ
             threshold = max(2.0 * lam - previous, 0.5 * lam)
-            problem.restart(self._strongest(at, threshold))
+            problem.restart(self._strongest(at, self._outside(at, threshold)))
         gaps = np.full(len(self.problems), np.inf)
         pending = list(range(len(self.problems)))
         tolerance = FIRST_TOLERANCE
@@ -313,23 +313,37 @@ class _LockStep:
     def _certified(self, at: int, lam: float, gaps: Float64) -> bool:
         """Whether a problem is solved; if not, the edges it lacks have joined its working set."""
         problem = self.problems[at]
-        outside = self._strongest(at, lam, problem.norm)
-        exact = self._exact(problem, outside)
+        outside = self._outside(at, lam, problem.norm)
+        close = self._strongest(at, outside)
+        exact = self._exact(problem, close)
+        if len(close) < len(outside) and not np.any(exact > lam):
+            # offsets so large that single precision tells little: all of them in double
+            close, exact = outside, self._exact(problem, outside)
         largest = max(problem.largest, float(exact.max(initial=0.0)))
         gaps[at] = problem.gap(lam, largest, self.squared)
-        if gaps[at] <= self.tolerance and len(outside) < MAX_NEW:
+        if gaps[at] <= self.tolerance and len(close) == len(outside):
             return True
-        problem.join(outside[exact > lam])
+        problem.join(close[exact > lam][:MAX_NEW])
         return False
 
-    def _strongest(self, at: int, threshold: float, norm: float = 0.0) -> NDArray[np.int64]:
-        """Edges outside the working set that may exceed a threshold, at most `MAX_NEW`."""
-        seen = self.seen[at]
-        count = pick(seen, self.design.slack, norm, threshold, self.problems[at].member, self.found)
-        found = self.found[:count]
-        if count > MAX_NEW:
-            found = found[np.argpartition(-np.abs(seen[found]), MAX_NEW)[:MAX_NEW]]
-        return np.sort(found)
+    def _outside(self, at: int, threshold: float, norm: float = 0.0) -> NDArray[np.int64]:
+        """Edges outside the working set that may exceed a threshold."""
+        count = pick(
+            self.seen[at],
+            self.design.slack,
+            norm,
+            threshold,
+            self.problems[at].member,
+            self.found,
+        )
+        return self.found[:count].copy()
+
+    def _strongest(self, at: int, edges: NDArray[np.int64]) -> NDArray[np.int64]:
+        """At most `MAX_NEW` of some edges, those that go best with the residuals."""
+        if len(edges) <= MAX_NEW:
+            return edges
+        order = np.argpartition(-np.abs(self.seen[at][edges]), MAX_NEW)
+        return np.sort(edges[order[:MAX_NEW]])
 
     def _exact(self, problem: _Problem, edges: NDArray[np.int64]) -> Float64:
         """|Σ x residual| of some edges in float64."""

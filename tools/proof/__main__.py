@@ -28,6 +28,7 @@ PROOFS = {
     "record": "tools.bench.record",
     "install": "tools.bench.install",
     "faults": "tools.proof.faults",
+    "decoder": "tools.bench.decoder",
 }
 
 FOLDER = Path(__file__).parents[2] / "docs" / "proof"

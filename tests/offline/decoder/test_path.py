@@ -192,6 +192,13 @@ def test_large_offsets_leave_single_precision_to_double() -> None:
     )
 
 
+def test_where_single_precision_tells_nothing_double_does() -> None:
+    # with a baseline of 20,000 the bound leaves hundreds of edges open that are not violated
+    X, y = problem(80, 1500)
+    path = lasso_path((X / X.std(axis=0) + 20_000.0).astype(np.float32), y, n_lambdas=6)
+    assert path.gaps.max() <= 1e-6
+
+
 def test_constant_edges_are_never_chosen() -> None:
     X, y = problem(60, 30)
     X[:, 3] = 0.7
