@@ -268,14 +268,16 @@ class ComBat(BaseEstimator):
     def _shrunk(
         self, found: Standardization, rows: SiteRows, reference: int | None
     ) -> tuple[Float64, Float64]:
-        """γ* and δ* of every site."""
+        """γ* and δ* of every site, in the place of γ and δ."""
         varies = np.ones(found.gamma.shape[1], bool)
         varies[found.constant_edges] = False
-        gamma, delta = np.zeros_like(found.gamma), np.ones_like(found.delta)
+        gamma, delta = found.gamma, found.delta
+        gamma[:, ~varies], delta[:, ~varies] = 0.0, 1.0
         for k, name in enumerate(rows.names):
             if k == reference:
+                gamma[k], delta[k] = 0.0, 1.0
                 continue
-            own, own_variance = found.gamma[k, varies], found.delta[k, varies]
+            own, own_variance = gamma[k, varies], delta[k, varies]
             if not self.mean_only:
                 _require_variance(own_variance, np.flatnonzero(varies), name)
             if self.empirical_bayes:

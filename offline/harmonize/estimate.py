@@ -161,8 +161,9 @@ def _read(
             part = view[:, inner] if everybody else view[rows, inner]
             block = part.astype(np.float64, copy=False)
             travel = block[travel_rows]
-            np.matmul(projector, block, out=W[:, at])
-            np.matmul(travel_projector, travel, out=W_travel[:, at])
+            with np.errstate(invalid="ignore"):  # infinities are looked for in the squares
+                np.matmul(projector, block, out=W[:, at])
+                np.matmul(travel_projector, travel, out=W_travel[:, at])
             np.einsum("ij,ij->j", block, block, out=squares[at])
             np.einsum("ij,ij->j", travel, travel, out=squares_travel[at])
             if not np.isfinite(squares[at]).all():

@@ -101,7 +101,9 @@ def standardize(
         for inner in inner_blocks(view):
             at = slice(edges.start + inner.start, edges.start + inner.stop)
             block = sites.take(view[:, inner])
-            means, squares, cross, same = _site_moments(block, sites, centred)
+            # infinities are looked for in the sums, and said
+            with np.errstate(invalid="ignore", over="ignore"):
+                means, squares, cross, same = _site_moments(block, sites, centred)
             if not (np.isfinite(squares).all() and np.isfinite(means).all()):
                 refuse_missing(X, at)
             constant += [at.start + int(k) for k in same]
