@@ -49,6 +49,7 @@ def build_cohort(
     executor: Executor | None = None,
     rebuild: bool = False,
     description: str = "",
+    notes: Sequence[str] = (),
 ) -> Cohort:
     """Build a cohort into a folder.
 
@@ -68,6 +69,8 @@ def build_cohort(
         Whether a cohort that is in the folder is replaced. Who was withdrawn from it stays out.
     description : str
         For people: what this was built from.
+    notes : sequence of str
+        What a reader should know of it, beside what building finds.
 
     Returns
     -------
@@ -108,7 +111,16 @@ def build_cohort(
         atlas = source.atlas.without(
             label for label, stays in zip(source.atlas.labels, rois, strict=True) if not stays
         )
-        about = _about(people, limits, stones, known, kept, source.atlas, atlas, description)
+        about = {
+            "format": FORMAT,
+            "version": __version__,
+            "description": description,
+            "atlas": atlas.as_json(),
+            "scores": list(people.scores),
+            "rules": limits.words(),
+            "notes": [*notes, *_notes(people, limits, known, kept, source.atlas, atlas)],
+            "tombstones": {"key": stones.key, "marks": list(stones.marks)},
+        }
         write_generation(
             folder,
             about,
@@ -305,16 +317,15 @@ def _require_someone(
     raise CohortError(f"expected someone to be left, found everyone excluded: {first}; check why")
 
 
-def _about(
+def _notes(
     people: People,
     limits: Limits,
-    stones: Tombstones,
     known: _Known,
     kept: NDArray[np.bool_],
     whole: Atlas,
     atlas: Atlas,
-    description: str,
-) -> dict[str, Any]:
+) -> list[str]:
+    """What was done that a reader should know."""
     ignored = ", ".join(people.ignored)
     notes = [f"columns left out of the table: {ignored}"] if ignored else []
     told = pd.Series(known.notes)[kept]
@@ -326,13 +337,4 @@ def _about(
     n_missing = known.missing[kept].any(axis=1).sum()
     if limits.missing_rois == "keep" and n_missing:
         notes.append(f"{n_missing} scans have NaN at the edges of missing ROIs")
-    return {
-        "format": FORMAT,
-        "version": __version__,
-        "description": description,
-        "atlas": atlas.as_json(),
-        "scores": list(people.scores),
-        "rules": limits.words(),
-        "notes": notes,
-        "tombstones": {"key": stones.key, "marks": list(stones.marks)},
-    }
+    return notes

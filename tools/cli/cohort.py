@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,8 +12,11 @@ import cyclopts
 from offline.atlas import Atlas
 from offline.blocks import open_executor
 from offline.cohort import Cohort, Limits, People, build_cohort, open_source, read_people
+from offline.cohort.connectivity_release import read_connectivity
 from offline.cohort.consent import Tier
+from offline.cohort.derivatives import DerivativesSource, Strategy
 from offline.cohort.matrices import Kind
+from offline.cohort.releases import open_people, traveling_people
 from offline.cohort.sources import Censoring, Source
 from offline.errors import CohortError
 
@@ -100,8 +104,8 @@ def build(
     censor: float | None = None,
     fd_pattern: str = "",
     misaligned: Literal["exclude", "keep"] = "exclude",
-    rules: Annotated[Rules, cyclopts.Parameter(name="*")] = Rules(),  # noqa: B008
-    running: Annotated[Running, cyclopts.Parameter(name="*")] = Running(),  # noqa: B008
+    rules: Annotated[Rules, cyclopts.Parameter(name="*")] = Rules(),
+    running: Annotated[Running, cyclopts.Parameter(name="*")] = Running(),
 ) -> None:
     """Build a cohort from a participants table and arrays. Interrupted, the same call goes on.
 
@@ -158,6 +162,95 @@ def build(
 
 
 @cohort.command
+def bids(
+    out: Path,
+    tree: Path,
+    /,
+    *,
+    labels: Path,
+    atlas: Path,
+    people: Path | None = None,
+    release: Literal["open", "traveling"] | None = None,
+    column: list[str] | None = None,
+    task: str = "rest",
+    space: str = "MNI152NLin6Asym",
+    confounds: Strategy = "motion24-wmcsf",
+    censor: float | None = None,
+    rules: Annotated[Rules, cyclopts.Parameter(name="*")] = Rules(),
+    running: Annotated[Running, cyclopts.Parameter(name="*")] = Running(),
+) -> None:
+    """Build a cohort from a BIDS derivatives tree as fMRIPrep writes it.
+
+    Parameters
+    ----------
+    out
+        Folder of the cohort.
+    tree
+        Folder of `sub-*` with preprocessed BOLD and confounds.
+    labels
+        Label image in the BOLD's space: label k is the k-th ROI of the atlas.
+    atlas
+        Table of ROI labels.
+    people
+        Participants table, one row a session; not with `--release`.
+    release
+        Participants of the SRPBS open MRI or traveling-subject release, by its own table and
+        names beside the tree.
+    column
+        `OURS=THEIRS` where the table names a column in another way.
+    task
+        Task of the runs.
+    space
+        Space of the images.
+    confounds
+        What is regressed out, beside slow drifts.
+    censor
+        Framewise displacement above which a volume is censored, mm.
+
+    Example
+    -------
+    fcnef cohort bids my-cohort derivatives/fmriprep --people participants.tsv \\
+        --labels atlas.nii.gz --atlas atlas.tsv --censor 0.5 --min-minutes 4
+    """
+    if (people is None) == (release is None):
+        raise CohortError("expected either --people or --release, found both or none; give one")
+    if people is not None:
+        table = read_people(people, _pairs(column or []))
+    else:
+        table = open_people(tree) if release == "open" else traveling_people(tree)
+    source = DerivativesSource(
+        tree, labels, Atlas.load(atlas), task, space, confounds, Censoring(fd_limit_mm=censor)
+    )
+    _build(out, table, source, rules, running, f"{tree.name} ({confounds})")
+
+
+@cohort.command
+def release(
+    out: Path,
+    root: Path,
+    /,
+    *,
+    rules: Annotated[Rules, cyclopts.Parameter(name="*")] = Rules(tier="restricted-fc"),
+    running: Annotated[Running, cyclopts.Parameter(name="*")] = Running(),
+) -> None:
+    """Build a cohort from the SRPBS connectivity release: 140 ROIs, 9,730 edges.
+
+    Parameters
+    ----------
+    out
+        Folder of the cohort.
+    root
+        The release: folder of the institutions' folders.
+
+    Example
+    -------
+    fcnef cohort release srpbs SRPBS_FC --tier restricted-fc --missing-rois drop
+    """
+    found = read_connectivity(root)
+    _build(out, found.people, found.source, rules, running, root.name, found.notes)
+
+
+@cohort.command
 def show(folder: Path, /, *, excluded: bool = False) -> None:
     """Print who is in a cohort, by what rules, and who is not.
 
@@ -205,7 +298,13 @@ def withdraw(folder: Path, participant: str, /) -> None:
 
 
 def _build(
-    out: Path, people: People, source: Source, rules: Rules, running: Running, description: str
+    out: Path,
+    people: People,
+    source: Source,
+    rules: Rules,
+    running: Running,
+    description: str,
+    notes: Sequence[str] = (),
 ) -> None:
     with open_executor(running.scheduler, running.workers, running.processes) as executor:
         built = build_cohort(
@@ -216,19 +315,21 @@ def _build(
             executor=executor,
             rebuild=running.rebuild,
             description=description,
+            notes=notes,
         )
     _tell(built)
 
 
 def _tell(found: Cohort) -> None:
-    people, left_out = found.people, found.excluded
+    people, left_out, atlas = found.people, found.excluded, found.atlas
     n_people = people["participant"].nunique()
     print(f"{found.folder}: {len(people)} scans of {n_people} people, {found.about['description']}")
-    print(f"  atlas {found.atlas.name}: {found.atlas.n_rois} ROIs, {found.atlas.n_edges:,} edges,")
-    print(f"  digest {found.atlas.digest[:12]}")
+    print(
+        f"  atlas {atlas.name}: {atlas.n_rois} ROIs, {atlas.n_edges:,} edges, {atlas.digest[:12]}"
+    )
     for column in ("site", "diagnosis", "sex"):
-        counts = people[column].fillna("n/a").value_counts()
         if people[column].notna().any():
+            counts = people[column].fillna("n/a").value_counts()
             print(f"  {column}: " + ", ".join(f"{name} {n}" for name, n in counts.items()))
     if people["traveling"].any():
         travelers = people[people["traveling"]]
@@ -236,13 +337,10 @@ def _tell(found: Cohort) -> None:
         print(f"  traveling subjects: {n} people, {len(travelers)} scans, {where} sites")
     for line in (*found.about["rules"], *found.about["notes"]):
         print(f"  {line}")
-    print(
-        f"  left out: {len(left_out)}"
-        + (" scans (`--excluded` lists them)" if len(left_out) else "")
-    )
-    for reason, n in (
-        left_out["reason"].str.replace(r"\d[\d.]*", "#", regex=True).value_counts().items()
-    ):
+    advice = " (`--excluded` lists them)" if len(left_out) else ""
+    print(f"  left out: {len(left_out)} scans{advice}")
+    alike = left_out["reason"].str.replace(r"\d[\d.]*", "#", regex=True)
+    for reason, n in alike.value_counts().items():
         print(f"    {n} x {reason}")
 
 
