@@ -84,6 +84,8 @@ class ComBat(BaseEstimator):
         Edges with one value in all scans; they take no part and are left as they are.
     transductive_ : bool
         Whether a site was estimated from the very kind of scans to be harmonized.
+    provenance_ : dict
+        What the model was fitted with, as JSON; kept in its file, may be added to.
     """
 
     def __init__(
@@ -131,6 +133,7 @@ class ComBat(BaseEstimator):
         self.pooled_sd_ = found.pooled_sd
         self.constant_edges_ = found.constant_edges
         self.transductive_ = False
+        self.provenance_: dict[str, Any] = {"n_scans": X.shape[0]}
         self.gamma_, self.delta_ = self._shrunk(found, rows, reference)
         return self
 
@@ -220,6 +223,7 @@ class ComBat(BaseEstimator):
             "atlas": self.atlas_,
             "transductive": self.transductive_,
             "covariates": self._covariates.as_json(),
+            "provenance": self.provenance_,
         }
         arrays = {name: getattr(self, name) for name in _ARRAYS}
         return write_model(path, type(self).__name__, arrays, header)
@@ -236,6 +240,7 @@ class ComBat(BaseEstimator):
         model.sites_ = tuple(header["sites"])
         model.atlas_ = header["atlas"]
         model.transductive_ = header["transductive"]
+        model.provenance_ = header["provenance"]
         model._covariates = Covariates.from_json(header["covariates"])
         model.covariate_names_ = model._covariates.names
         return model

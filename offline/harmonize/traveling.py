@@ -89,6 +89,8 @@ class TravelingSubject(BaseEstimator):
         What besides sites and subjects entered the fit.
     transductive_ : bool
         Whether a site's bias was estimated from the very kind of scans to be harmonized.
+    provenance_ : dict
+        What the model was fitted with, as JSON; kept in its file, may be added to.
     report_ : TravelingReport
         Sizes of biases, regime, connectivity, notes.
 
@@ -372,6 +374,7 @@ class TravelingSubject(BaseEstimator):
         self.sizes_ = found.size
         self.constant_edges_ = found.constant_edges
         self.transductive_ = False
+        self.provenance_: dict[str, Any] = {}
         self._travelers: tuple[str, ...] = ()
         self.participant_ = np.zeros((0, found.coefficients.shape[1]))
         self.participant_error_ = self.participant_
@@ -429,6 +432,7 @@ _HEADER = (
     "transductive_",
     "covariate_names_",
     "atlas_",
+    "provenance_",
 )
 _TUPLES = ("sites_", "covariate_names_")
 

@@ -31,6 +31,7 @@ COMMANDS = (
     "bench",
     "plan",
     "cohort",
+    "harmonize",
 )
 HELP_FLAGS = frozenset({"--help", "-h"})
 

@@ -80,7 +80,7 @@ def _shrunk(Z, gamma, delta, parametric, mean_only):
 
 def _integrated(Z, gamma, delta):
     """Monte Carlo integral over the other edges (Johnson 2007, A.2), likelihood as a product."""
-    n, n_edges = Z.shape
+    n_edges = Z.shape[1]
     g, d = np.empty(n_edges), np.empty(n_edges)
     for e in range(n_edges):
         others = [k for k in range(n_edges) if k != e]

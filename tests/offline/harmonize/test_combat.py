@@ -283,14 +283,14 @@ def test_other_edges_or_another_atlas(X: np.ndarray, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: t.assign(sex=["Q"] + list(t.sex[1:])), r"levels of sex .*found Q"),
+        (lambda t: t.assign(sex=["Q", *t.sex[1:]]), r"levels of sex .*found Q"),
         (lambda t: t.drop(columns="sex"), r"\(age, sex\), found age"),
         (lambda t: t.assign(iq=1.0), r"\(age, sex\), found age, sex, iq"),
         (
-            lambda t: t.assign(age=[np.nan] + list(t.age[1:])),
+            lambda t: t.assign(age=[np.nan, *t.age[1:]]),
             r"age of every scan, found none for 1",
         ),
-        (lambda t: t.assign(sex=[None] + list(t.sex[1:])), r"sex of every scan, found none for 1"),
+        (lambda t: t.assign(sex=[None, *t.sex[1:]]), r"sex of every scan, found none for 1"),
         (lambda t: t.iloc[:-1], "covariates of 30 scans, found 29 rows"),
         (lambda t: t.to_numpy(), r"pandas.DataFrame, found ndarray"),
         (lambda t: None, r"\(age, sex\), found none"),

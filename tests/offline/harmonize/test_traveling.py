@@ -405,7 +405,7 @@ def test_extend_by_known_travelers(large: SyntheticCohort) -> None:
 
 
 def test_extend_by_new_travelers_who_were_at_a_known_site(large: SyntheticCohort) -> None:
-    rest, there = apart(large, "S05")
+    rest, _ = apart(large, "S05")
     old = large.traveler == "T00"
     fit = rest & ~old
     model = TravelingSubject().fit(*(values[fit] for values in given(large)))
