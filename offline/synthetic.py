@@ -299,7 +299,7 @@ def _table(rows: Sequence[Mapping[str, Any]], rng: np.random.Generator) -> pd.Da
     people["age"] = people["participant"].map(age)
     people["sex"] = people["participant"].map(sex)
     people["medication"] = pd.NA
-    people["consent"] = "open"
+    people["consent"] = np.where(people["traveling"], "open-traveling", "open-mri")
     people["mean_fd"] = np.round(0.05 + 0.1 * rng.random(len(people)), 3)
     people["minutes"] = 10.0
     return people
