@@ -28,6 +28,7 @@ PROOFS = {
     "record": "tools.bench.record",
     "install": "tools.bench.install",
     "faults": "tools.proof.faults",
+    "cohort": "tools.bench.cohort",
     "harmonize": "tools.bench.harmonize",
     "decoder": "tools.bench.decoder",
 }
