@@ -17,7 +17,7 @@ import pandas as pd
 from offline.cohort import Cohort
 from offline.errors import HarmonizeError
 from offline.harmonize.combat import ComBat
-from offline.harmonize.inputs import named
+from offline.harmonize.inputs import Labels, named
 from offline.harmonize.models import digest
 from offline.harmonize.traveling import TravelingSubject
 from offline.store import EdgeStore
@@ -183,10 +183,11 @@ def write_report(
     return path
 
 
-def subjects_of(people: pd.DataFrame) -> np.ndarray:
+def subjects_of(people: pd.DataFrame) -> Labels:
     """Who travels, by scan; None for everybody else."""
-    travels = people["traveling"].to_numpy(bool)
-    return np.where(travels, people["participant"].to_numpy(object), None)
+    subjects: Labels = people["participant"].to_numpy(object, copy=True)
+    subjects[~people["traveling"].to_numpy(bool)] = None
+    return subjects
 
 
 def _bias(model: ComBat | TravelingSubject, site: str) -> dict[str, float]:

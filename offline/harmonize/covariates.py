@@ -7,7 +7,7 @@ columns, levels and scales is used for new scans: a level that was not there is 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -40,8 +40,8 @@ class Covariates:
     """
 
     names: tuple[str, ...] = ()
-    scales: dict[str, tuple[float, float]] | None = None
-    levels: dict[str, list[str]] | None = None
+    scales: dict[str, tuple[float, float]] = field(default_factory=dict)
+    levels: dict[str, list[str]] = field(default_factory=dict)
 
     @classmethod
     def learn(cls, table: Any, n_scans: int) -> Self:
@@ -55,7 +55,7 @@ class Covariates:
             If a covariate does not differ between scans.
         """
         if table is None:
-            return cls((), {}, {})
+            return cls()
         frame = _frame(table, n_scans)
         scales: dict[str, tuple[float, float]] = {}
         levels: dict[str, list[str]] = {}
@@ -171,7 +171,7 @@ def _is_number(values: pd.Series) -> bool:
 
 
 def _numbers(values: pd.Series, name: str) -> Float64:
-    numbers = values.astype("Float64").to_numpy(np.float64, na_value=np.nan)
+    numbers: Float64 = values.astype("Float64").to_numpy(np.float64, na_value=np.nan)
     _require_all(np.isfinite(numbers), name)
     return numbers
 

@@ -115,11 +115,9 @@ def traveling_blocks(
     blocks = [
         _one_hot("site", sites, measurement=True),
         _one_hot("participant", subjects),
-        _one_hot("disorder", np.where(np.isin(group, disorders), group, None), free=True),
+        _one_hot("disorder", _only(group, np.isin(group, disorders)), free=True),
     ]
-    blocks += [
-        _one_hot(f"sampling:{g}", np.where(group == g, sites, None)) for g in (control, *disorders)
-    ]
+    blocks += [_one_hot(f"sampling:{g}", _only(sites, group == g)) for g in (control, *disorders)]
     constant = Block("constant", ("constant",), np.ones((len(sites), 1)), sums_to_zero=False)
     kept = [b for b in blocks if len(b.levels) > (1 if b.sums_to_zero else 0)]
     return [*kept, constant]
@@ -202,6 +200,13 @@ def travel_parts(sites: Labels, subjects: Labels) -> list[tuple[str, ...]]:
     for site in sorted(parent):
         parts.setdefault(root(site), []).append(site)
     return sorted((tuple(part) for part in parts.values()), key=lambda part: (-len(part), part))
+
+
+def _only(labels: Labels, these: NDArray[np.bool_]) -> Labels:
+    """Labels of these scans; None for the others."""
+    out = labels.copy()
+    out[~these] = None
+    return out
 
 
 def _one_hot(

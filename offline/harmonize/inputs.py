@@ -152,10 +152,10 @@ def require_known(labels: Labels, known: Sequence[str], advice: str) -> NDArray[
 
 def atlas_entry(X: Edges) -> dict[str, Any]:
     """What a model keeps of the atlas: name and digest where the edges know it."""
-    known = isinstance(X, EdgeStore)
+    atlas = X.atlas if isinstance(X, EdgeStore) else None
     return {
-        "name": X.atlas.name if known else None,
-        "digest": X.atlas.digest if known else None,
+        "name": None if atlas is None else atlas.name,
+        "digest": None if atlas is None else atlas.digest,
         "n_edges": int(X.shape[1]),
     }
 

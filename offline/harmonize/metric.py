@@ -23,6 +23,9 @@ from offline.store import EdgeStore
 
 __all__ = ["TwoFoldBias", "two_fold_bias"]
 
+TRAVELERS: tuple[str, ...] = ("travelers",)
+"""The stratum of all traveling subjects; those of residents are (site, diagnosis)."""
+
 
 @dataclass(frozen=True)
 class TwoFoldBias:
@@ -134,17 +137,18 @@ def _halves(
     person = np.empty(len(sites), object)
     for k, (site, traveler) in enumerate(zip(sites, travelers, strict=True)):
         if traveler is not None:
-            person[k], stratum = f"traveler {traveler}", ("travelers",)
+            person[k], stratum = f"traveler {traveler}", TRAVELERS
         else:
             person[k] = f"resident {k if people is None else people[k]}"
-            stratum = (site,) if dx is None else (site, str(dx[k]))
+            stratum = ("at", site) if dx is None else ("at", site, str(dx[k]))
         members = strata.setdefault(stratum, [])
         if person[k] not in members:
             members.append(person[k])
-    if len(strata.get(("travelers",), [])) < 4:
+    n_travelers = len(strata.get(TRAVELERS, []))
+    if n_travelers < 4:
         raise DesignError(
-            f"expected at least four travelers, found {len(strata.get(('travelers',), []))}: two"
-            " in each half; the two-fold measure needs more"
+            f"expected at least four travelers, found {n_travelers}: two in each half; the"
+            " two-fold measure needs more"
         )
     first: set[str] = set()
     for stratum in sorted(strata):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -67,6 +67,12 @@ class TravelingReport:
         """As JSON holds it: None for NaN."""
         plain = asdict(self)
         return {k: None if v != v else v for k, v in plain.items()}
+
+    @classmethod
+    def from_dict(cls, entries: dict[str, Any]) -> Self:
+        """The report `as_dict` wrote."""
+        values: dict[str, Any] = {k: np.nan if v is None else v for k, v in entries.items()}
+        return cls(**values)
 
     def lines(self) -> list[str]:
         """The report as text, a line a fact."""

@@ -45,6 +45,8 @@ class ConstrainedRidge:
         B.
     projector : ndarray of float64, shape (n_free, n_scans)
         B'D'.
+    determined : ndarray of bool, shape (n_free,)
+        Which directions the design determines without a penalty.
     """
 
     def __init__(self, D: Float64, A: Float64) -> None:
@@ -55,11 +57,7 @@ class ConstrainedRidge:
         self.eigenvalues = np.maximum(values, 0.0)
         self.basis = free @ vectors
         self.projector = np.ascontiguousarray(self.basis.T @ D.T)
-
-    @property
-    def determined(self) -> NDArray[np.bool_]:
-        """Which directions the design determines without a penalty, shape (n_free,)."""
-        return self.eigenvalues > RANK_TOLERANCE * self.eigenvalues.max()
+        self.determined = self.eigenvalues > RANK_TOLERANCE * self.eigenvalues.max()
 
     def dof(self, penalty: float) -> float:
         """Degrees of freedom of the fit, tr(R D'D)."""
@@ -67,13 +65,13 @@ class ConstrainedRidge:
 
     def inverse_weights(self, penalty: float) -> Float64:
         """1 / (e + λ), shape (n_free,); at λ = 0 undetermined directions have weight 0."""
-        weights = np.zeros_like(self.eigenvalues)
+        weights: Float64 = np.zeros_like(self.eigenvalues)
         use = self.determined if penalty == 0.0 else np.ones_like(self.determined)
         weights[use] = 1.0 / (self.eigenvalues[use] + penalty)
         return weights
 
-    def coefficients(self, W: Float64, penalty: float, columns: slice | None = None) -> Float64:
-        """Solution b for some columns of the design, shape (n_selected, n_edges).
+    def coefficients(self, W: Float64, penalty: float) -> Float64:
+        """Solution b, shape (n_columns, n_edges).
 
         Parameters
         ----------
@@ -81,11 +79,9 @@ class ConstrainedRidge:
             `projector @ X`.
         penalty : float
             λ, at least 0.
-        columns : slice or None
-            Of the design; None for all.
         """
-        basis = self.basis if columns is None else self.basis[columns]
-        return (basis * self.inverse_weights(penalty)) @ W
+        solution: Float64 = (self.basis * self.inverse_weights(penalty)) @ W
+        return solution
 
     def residual_squares(self, penalty: float, squares: Float64, total: float) -> float:
         """Residual sum of squares over all edges.
@@ -105,19 +101,17 @@ class ConstrainedRidge:
     def gcv(self, squares: Float64, total: float, penalties: Float64 = PENALTIES) -> Float64:
         """Total generalised cross-validation score over edges at each penalty."""
         n = self.n_scans
-        return np.array(
-            [
-                self.residual_squares(penalty, squares, total)
-                / n
-                / (1 - self.dof(penalty) / n) ** 2
-                for penalty in penalties
-            ]
-        )
+        scores = np.empty(len(penalties))
+        for k, penalty in enumerate(penalties):
+            free = 1.0 - self.dof(penalty) / n
+            scores[k] = self.residual_squares(penalty, squares, total) / (n * free**2)
+        return scores
 
     def group_products(self, rows: NDArray[np.bool_]) -> Float64:
         """B'D'DB of some scans, shape (n_free, n_free)."""
         part = self.projector[:, rows]
-        return part @ part.T
+        products: Float64 = part @ part.T
+        return products
 
     def noise_variance(self, products: Float64, penalty: float) -> Float64:
         """Variance of each coefficient for unit noise in some scans, shape (n_columns,).
@@ -125,8 +119,10 @@ class ConstrainedRidge:
         The diagonal of R D_g'D_g R, with `products` of the scans g.
         """
         weighted = self.basis * self.inverse_weights(penalty)
-        return np.einsum("ij,jk,ik->i", weighted, products, weighted, optimize=True)
+        variance: Float64 = np.sum((weighted @ products) * weighted, axis=1)
+        return variance
 
     def shrinkage(self, penalty: float) -> Float64:
         """λR, shape (n_columns, n_columns): what the penalty takes from the true coefficients."""
-        return penalty * (self.basis * self.inverse_weights(penalty)) @ self.basis.T
+        taken: Float64 = penalty * (self.basis * self.inverse_weights(penalty)) @ self.basis.T
+        return taken

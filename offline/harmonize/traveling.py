@@ -324,8 +324,7 @@ class TravelingSubject(BaseEstimator):
         }
         model._travelers = tuple(header["travelers"])
         model._scales = {name: tuple(pair) for name, pair in header["scales"].items()}
-        report = {k: np.nan if v is None else v for k, v in header["report"].items()}
-        model.report_ = TravelingReport(**report)
+        model.report_ = TravelingReport.from_dict(header["report"])
         return model
 
     def _checked_penalty(self) -> float | None:
