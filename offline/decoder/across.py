@@ -54,8 +54,10 @@ def across_disorders(
         Person of each scan: who was in a decoder's training is known by it.
     control : str
         What controls are called.
-    sites, covariates
-        As the decoders' harmonizers need them.
+    sites : array_like, shape (n_scans,), or None
+        Needed where the decoders harmonize.
+    covariates : pandas.DataFrame or None
+        As the decoders were trained with.
     traveling : array_like of bool, shape (n_scans,), or None
         Traveling scans, which are left out.
 

@@ -208,8 +208,14 @@ class ComponentClassifier(ClassTarget, ClassifierMixin, _ComponentDecoder):
         weighted to be equal.
     standardize : bool
         Scale edges to unit SD before.
-    harmonizer, random_state, calibration, within_person
-        As of `LassoEnsemble`.
+    harmonizer : estimator or None
+        Unfitted; cloned and fitted in each training fold, never told the target.
+    random_state : int or None
+        Seed of the folds.
+    calibration : "platt" or "isotonic"
+        Map of `predict_calibrated`, learned on `out_of_fold_`.
+    within_person : bool
+        Subtract each person's mean over their scans before training and applying.
 
     Attributes
     ----------
@@ -258,8 +264,22 @@ class ComponentRegressor(RegressorMixin, _ComponentDecoder):
 
     Parameters
     ----------
-    n_folds, q, features, penalty, standardize, harmonizer, random_state, within_person
-        As of `ComponentClassifier`.
+    n_folds : int
+        Folds of people, one model each.
+    q : float
+        False discovery rate over components and edges.
+    features : "scores" or "edges"
+        Whether the model uses the selected components' scores or the selected edges.
+    penalty : float
+        Of the ridge, on features of unit SD and the sum over scans of the squared loss.
+    standardize : bool
+        Scale edges to unit SD before.
+    harmonizer : estimator or None
+        Unfitted; cloned and fitted in each training fold, never told the target.
+    random_state : int or None
+        Seed of the folds.
+    within_person : bool
+        Subtract each person's mean over their scans before training and applying.
 
     Attributes
     ----------

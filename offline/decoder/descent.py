@@ -221,8 +221,6 @@ def fit_working_set(
     slots : ndarray of int64, shape (n_working,)
         The working set's rows of `columns`.
     y, weights : ndarray of float64, shape (n_padded,)
-    eta, residual, curvature : ndarray of float64, shape (n_padded,)
-        Written.
     lam : float
         Penalty.
     squared : bool
@@ -231,8 +229,12 @@ def fit_working_set(
         Duality gap over the working set, relative to the primal, to stop at.
     intercept : float
         Where to start.
-    w, gradient : ndarray of float64, shape (n_working,)
-        Coefficients, improved in place; Σ x residual at the solution.
+    w : ndarray of float64, shape (n_working,)
+        Coefficients, improved in place.
+    eta, residual, curvature : ndarray of float64, shape (n_padded,)
+        Written.
+    gradient : ndarray of float64, shape (n_working,)
+        Written: Σ x residual at the solution.
 
     Returns
     -------

@@ -58,7 +58,8 @@ class LassoEnsemble(ClassTarget, ClassifierMixin, FoldedDecoder):
     class_size : int or None
         Scans of each class in a draw; None for those of the smaller class.
     harmonizer : estimator or None
-        Unfitted; cloned and fitted in each training fold, never told the target.
+        Unfitted; cloned and fitted once in each training fold (`n_folds` fits, shared by its
+        draws), never told the target.
     random_state : int or None
         Seed of folds and draws. None draws one, which is kept in `seed_`.
     standardize : bool
@@ -138,12 +139,24 @@ class LassoEnsembleRegressor(RegressorMixin, FoldedDecoder):
 
     Parameters
     ----------
-    n_folds, n_lambdas, n_inner_folds, one_se, harmonizer, random_state, standardize
-        As of `LassoEnsemble`.
+    n_folds : int
+        Outer folds of people, even over quarters of the target.
     n_undersamples : int
         Draws in each training fold.
+    n_lambdas : int
+        Points of each path.
+    n_inner_folds : int
+        Folds that choose λ within a draw.
+    one_se : bool
+        As of `LassoEnsemble`.
     share : float
         Share of the training people in a draw, above 0, at most 1.
+    harmonizer : estimator or None
+        As of `LassoEnsemble`.
+    random_state : int or None
+        Seed of folds and draws.
+    standardize : bool
+        Penalise edges in units of their SD within the draw.
     within_person : bool
         Subtract each person's mean edges over their scans; the target is left as it is.
 

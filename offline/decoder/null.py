@@ -106,7 +106,15 @@ def max_count_null(
     ----------
     decoder : LassoEnsemble or another decoder
         Its settings are used; it is not changed.
-    X, y, sites, groups, covariates, traveling
+    X : ndarray or EdgeStore, shape (n_scans, n_edges)
+        Fisher z.
+    y : array_like, shape (n_scans,)
+        Target.
+    sites, groups : array_like, shape (n_scans,), or None
+        Site and person of each scan.
+    covariates : pandas.DataFrame or None
+        What the harmonizer shall keep.
+    traveling : array_like of bool, shape (n_scans,), or None
         As of the decoder's `fit`.
     n_permutations : int
     n_undersamples : int or None
