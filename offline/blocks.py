@@ -164,7 +164,7 @@ def open_executor(
         if scheduler is not None:
             engine: _Engine = stack.enter_context(_open_dask(scheduler))
         else:
-            n_workers = workers or len(os.sched_getaffinity(0))
+            n_workers = workers or _processors()
             stack.enter_context(_one_blas_thread())
             engine = _Processes(n_workers) if processes else _Threads(n_workers)
         yield Executor(engine)
@@ -315,6 +315,13 @@ def _in_order(
     finally:
         for future in under_way:
             future.cancel()
+
+
+def _processors() -> int:
+    """Processors this process may use; not every system says so."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @contextmanager

@@ -17,6 +17,7 @@ it is, and both are noted.
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -193,15 +194,17 @@ def _held(path: Path) -> dict[str, NDArray[Any]]:
 
 
 _last: dict[tuple[str, str], dict[str, NDArray[Any]]] = {}
+_reading = threading.Lock()
 
 
 def _matrix(path: Path, variable: str) -> NDArray[Any]:
     """A matrix, kept until another file is asked for: rows are read one after another."""
     key = (str(path), stamp_of(path))
-    if key not in _last:
-        _last.clear()
-        _last[key] = _held(path)
-    return _last[key][variable]
+    with _reading:
+        if key not in _last:
+            _last.clear()
+            _last[key] = _held(path)
+        return _last[key][variable]
 
 
 def _table_of(path: Path, root: Path, n_scans: int) -> pd.DataFrame:

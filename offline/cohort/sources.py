@@ -7,6 +7,7 @@ excludes it; what is wrong with the whole statement (atlas, kind) is an error.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -227,14 +228,14 @@ class TableSource:
         return stamp_of(self.path)
 
     def read(self, entry: Entry) -> Scan:
-        values = _table_values(self.path, self.variable, stamp_of(self.path))
-        if len(values) != self.n_scans:
+        values, n_rows = _row(self.path, self.variable, entry.row)
+        if n_rows != self.n_scans:
             raise CohortError(
                 f"{self.path}: expected one row for each of {self.n_scans} scans of the table,"
-                f" found {len(values)}; give both in one order"
+                f" found {n_rows}; give both in one order"
             )
         where = f"{self.path.name}, row {entry.row + 1}"
-        return scan_of_matrix(values[entry.row], self.kind, self.atlas, where, "")
+        return scan_of_matrix(values, self.kind, self.atlas, where)
 
 
 def open_source(
@@ -333,7 +334,10 @@ def scan_of_matrix(
     """Edges of a connectivity matrix or of a vector of edges."""
     if kind == "series":
         raise ScaleError(f"{where}: expected kind r or z for a matrix, found series; state which")
-    return Scan(edges_of_matrix(values, kind, atlas, where).astype(np.float32), note=note)
+    z = edges_of_matrix(values, kind, atlas, where).astype(np.float32)
+    if kind == "z" and bool((np.abs(z[np.isfinite(z)]) < 1.0).all()):
+        note = "; ".join(filter(None, (note, "all |z| < 1: taken for z as stated, could be r")))
+    return Scan(z, note=note)
 
 
 def stamp_of(path: Path) -> str:
@@ -346,15 +350,24 @@ def stamp_of(path: Path) -> str:
 
 
 _tables: dict[tuple[str, str | None, str], NDArray[Any]] = {}
+_reading = threading.Lock()
 
 
-def _table_values(path: Path, variable: str | None, stamp: str) -> NDArray[Any]:
-    """The table, read once a process."""
-    key = (str(path), variable, stamp)
-    if key not in _tables:
-        _tables.clear()  # one at a time: they are large
-        _tables[key] = load_array(path, variable).values
-    return _tables[key]
+def _row(path: Path, variable: str | None, row: int) -> tuple[NDArray[Any], int]:
+    """One row of a table, and how many there are; `.npy` is not read whole for it."""
+    if path.suffix.lower() == ".npy":
+        try:
+            mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise CohortError(f"array {path}: expected numbers, found {error}") from error
+        return np.array(mapped[row]) if row < len(mapped) else np.zeros(0), len(mapped)
+    key = (str(path), variable, stamp_of(path))
+    with _reading:
+        if key not in _tables:
+            _tables.clear()  # one at a time: they are large
+            _tables[key] = load_array(path, variable).values
+        table = _tables[key]
+    return table[row] if row < len(table) else np.zeros(0), len(table)
 
 
 def _filled(pattern: str, entry: Entry) -> str:

@@ -436,6 +436,25 @@ def test_one_table_for_all(flat: bool, suffix: str, tmp_path: Path) -> None:
         build_cohort(tmp_path / "other", read_people(people_table(5)), short)
 
 
+def test_what_is_ambiguous_or_was_reordered_is_noted(tmp_path: Path) -> None:
+    weak = 0.3 * matrices(3)
+    np.save(tmp_path / "z.npy", np.where(np.eye(8), 0.0, weak))
+    source = open_source(tmp_path / "z.npy", "z", ATLAS, 3)
+    cohort = build_cohort(tmp_path / "z", read_people(people_table(3)), source)
+    assert cohort.about["notes"] == ["3 scans: all |z| < 1: taken for z as stated, could be r"]
+    (tmp_path / "csv").mkdir()
+    for k in range(3):
+        columns = ATLAS.labels[::-1] if k else ATLAS.labels
+        frame = pd.DataFrame(series(k), columns=list(ATLAS.labels))[list(columns)]
+        frame.to_csv(tmp_path / "csv" / f"p{k:02d}.csv", index=False)
+    source = open_source(tmp_path / "csv", "series", ATLAS, 3, pattern="{participant}.csv")
+    cohort = build_cohort(tmp_path / "named", read_people(people_table(3)), source)
+    told = "2 scans: columns brought into the atlas's order by their names"
+    assert cohort.about["notes"] == [told]
+    expected = [fc_edges(series(k)) for k in range(3)]
+    np.testing.assert_allclose(cohort.z.read(slice(None)), expected, atol=1e-6)
+
+
 def test_fisher_z_given_twice_stops_the_building(tmp_path: Path) -> None:
     R = matrices()
     z = np.arctanh(np.where(np.eye(8), 0.0, R))
