@@ -16,8 +16,8 @@ later trials given those seen, none included, brought to seconds.
 Which scale g response times are Gaussian on differs between tasks, and slow responses, which a
 robust level plays down, are part of the mean that is to be told. So the model is fitted on log,
 seconds and reciprocal, and the three predictions and the plain mean of the trials seen are
-stacked: non-negative weights, by least squares on the training people (Breiman 1996,
-doi:10.1007/BF00117832), for every number of trials seen.
+stacked: non-negative weights, by least squares on training people that were left out in turn
+(Breiman 1996, doi:10.1007/BF00117832), for every number of trials seen.
 """
 
 from __future__ import annotations
@@ -45,6 +45,9 @@ CLIP = 2.5
 
 Huber 1964, doi:10.1214/aoms/1177703732.
 """
+
+N_FOLDS = 5
+"""Folds of training people, so that what is stacked was not learned from whom it tells."""
 
 N_ROUNDS = 3
 """How often a person's level and the weights of their responses are found from each other."""
@@ -159,7 +162,7 @@ class KShot(RegressorMixin, BaseEstimator):
     weights_ : ndarray of float64, shape (n_sizes, 5)
         Intercept (s), and weights of the predictions on the scales of `SCALES` and of the mean.
     error_ : ndarray of float64, shape (n_sizes,)
-        Root mean square error on the training people, s.
+        Root mean square error of the training people, each left out in turn, s.
     variances_ : dict of str to dict
         Of each scale: variance of "person", "drift" and "noise", and "drift_trials", over how
         many trials a person's drift is alike.
@@ -201,7 +204,7 @@ class KShot(RegressorMixin, BaseEstimator):
                 f" {cells.shape} and {known.shape}; give one row a person"
             )
         self.n_trials_ = rt.shape[1]
-        self._levels = [self._level(scale, rt, cells, known) for scale in SCALES]
+        self._levels = self._learn(rt, cells, known)
         self.variances_ = {
             level.scale: {
                 "person": level.person,
@@ -214,10 +217,8 @@ class KShot(RegressorMixin, BaseEstimator):
         half = (rt.shape[1] - 1) // 2 + 1
         early = np.where(np.arange(rt.shape[1]) < half, rt, np.nan)
         self.sizes_ = np.array(sorted({*(size for size in SIZES if size < half), half}))
-        stacked = [
-            _stack(self._parts(first_correct(early, size), cells, known), later)
-            for size in self.sizes_
-        ]
+        parts = self._told_from_others(rt, early, cells, known)
+        stacked = [_stack(part, later) for part in parts]
         self.weights_ = np.array([weights for weights, _ in stacked])
         self.error_ = np.array([error for _, error in stacked])
         return self
@@ -255,15 +256,26 @@ class KShot(RegressorMixin, BaseEstimator):
         known = np.zeros((len(seen), 0)) if covariates is None else np.asarray(covariates, float)
         at, size = np.log1p(np.isfinite(seen).sum(axis=1)), np.log1p(self.sizes_)
         weights = np.stack([np.interp(at, size, column) for column in self.weights_.T], axis=1)
-        parts = self._parts(seen, cells, known)
+        parts = _parts(self._levels, seen, cells, known)
         mean = weights[:, 0] + np.sum(weights[:, 1:] * parts, axis=1)
         return (mean, np.interp(at, size, self.error_)) if return_std else mean
 
-    def _parts(self, seen: Float64, cells: NDArray[Any], known: Float64) -> Float64:
-        """What is stacked, shape (n_people, 4): predictions on each scale, the mean seen."""
-        told = [_predicted(level, seen, cells, known) for level in self._levels]
-        # without a trial there is no mean: its weight is 0 then
-        return np.stack([*told, _means(seen)], axis=1)
+    def _learn(self, rt: Float64, cells: NDArray[Any], known: Float64) -> list[_Level]:
+        return [self._level(scale, rt, cells, known) for scale in SCALES]
+
+    def _told_from_others(
+        self, rt: Float64, early: Float64, cells: NDArray[Any], known: Float64
+    ) -> Float64:
+        """What is stacked, shape (n_sizes, n_people, 4), of people not used to learn it."""
+        fold = np.random.default_rng(0).permutation(len(rt)) % N_FOLDS
+        out = np.zeros((len(self.sizes_), len(rt), len(SCALES) + 1))
+        for number in range(N_FOLDS):
+            rest, own = fold != number, fold == number
+            levels = self._learn(rt[rest], cells[rest], known[rest])
+            for place, size in enumerate(self.sizes_):
+                seen = first_correct(early[own], size)
+                out[place, own] = _parts(levels, seen, cells[own], known[own])
+        return out
 
     def _level(self, scale: Scale, rt: Float64, cells: NDArray[Any], known: Float64) -> _Level:
         values = _to_scale(rt, scale)
@@ -411,6 +423,13 @@ def _conditional_mean(
         solved = np.linalg.solve(covariance + np.diag(noise), seen)
         expected, spread = covariance @ solved, np.sqrt(level.noise)
     return float(with_later @ solved)
+
+
+def _parts(levels: list[_Level], seen: Float64, cells: NDArray[Any], known: Float64) -> Float64:
+    """What is stacked, shape (n_people, 4): predictions on each scale, the mean seen."""
+    told = [_predicted(level, seen, cells, known) for level in levels]
+    # without a trial there is no mean: its weight is 0 then
+    return np.stack([*told, _means(seen)], axis=1)
 
 
 def _stack(parts: Float64, later: Float64) -> tuple[Float64, float]:
