@@ -255,12 +255,12 @@ class ComBat(BaseEstimator):
         self._require_scans(rows)
         if self.reference_site is None:
             return None
-        if self.reference_site not in rows.names:
+        if str(self.reference_site) not in rows.names:
             raise HarmonizeError(
                 f"expected the reference site among {named(rows.names)}, found"
                 f" {self.reference_site!r}; check its name"
             )
-        return rows.names.index(self.reference_site)
+        return rows.names.index(str(self.reference_site))
 
     def _require_scans(self, rows: SiteRows) -> None:
         single = [name for name, n in zip(rows.names, rows.counts, strict=True) if n < 2]
@@ -332,10 +332,10 @@ class ComBat(BaseEstimator):
         """
         mean, sd, beta = self.grand_mean_[at], self.pooled_sd_[at], self.coefficients_[:, at]
         for k, part in zip(places, rows.slices, strict=True):
+            if self.sites_[k] == str(self.reference_site):
+                continue
             scale = 1.0 / np.sqrt(self.delta_[k, at])
             shift = mean - (mean + sd * self.gamma_[k, at]) * scale
-            if self.sites_[k] == self.reference_site:
-                continue
             own = block[part]
             own *= scale
             own += shift + C[part] @ (beta * (1.0 - scale)) if len(beta) else shift

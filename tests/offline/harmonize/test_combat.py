@@ -349,3 +349,10 @@ def test_reference_controls_refuse_known_sites(X: np.ndarray) -> None:
     model = ComBat().fit(X, sites())
     with pytest.raises(HarmonizeError, match="new sites only, found a"):
         model.reference_controls(X, sites())
+
+
+def test_sites_may_be_numbers(X: np.ndarray) -> None:
+    numbers = np.searchsorted(SITES, sites()) + 1
+    found = ComBat(reference_site=2).fit_transform(X, numbers)  # type: ignore[arg-type]
+    expected = ComBat(reference_site="b").fit_transform(X, sites())
+    np.testing.assert_allclose(found, expected, atol=1e-14)
