@@ -265,7 +265,7 @@ def _left_out(task: Task, site: str) -> dict[str, Any]:
     try:
         X, test, told = _harmonized_apart(task, rows, judged)
         model = _fit_apart(task, rows, X)
-    except DecodeError as error:
+    except (DecodeError, HarmonizeError) as error:
         return {"outputs": nothing, "told": f"not judged: {error}"}
     known = {}
     if getattr(task.estimator, "within_person", False):

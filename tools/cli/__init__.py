@@ -32,6 +32,7 @@ COMMANDS = (
     "plan",
     "cohort",
     "harmonize",
+    "decode",
 )
 HELP_FLAGS = frozenset({"--help", "-h"})
 
