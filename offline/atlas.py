@@ -35,7 +35,7 @@ LABEL_COLUMNS = ("name", "label", "labels", "roi", "region")
 class Atlas:
     """ROIs in the order of the columns of every array they belong to.
 
-    Parameters
+    Attributes
     ----------
     name : str
         For people: which parcellation this is.

@@ -67,7 +67,7 @@ def fc_edges(
     >>> z.shape, bool(np.all(np.abs(z) < 0.3))
     ((3,), True)
     """
-    return fc_block([series], [weights], labels, min_volumes)[0]
+    return np.asarray(fc_block([series], [weights], labels, min_volumes)[0])
 
 
 def fc_block(

@@ -54,11 +54,11 @@ class EdgeStore:
         (n_scans, n_edges).
     """
 
-    def __init__(self, path: Path, array: zarr.Array, writable: bool) -> None:
+    def __init__(self, path: Path, array: zarr.Array[Any], writable: bool) -> None:
         self.path = path
         self.writable = writable
         self._array = array
-        attributes = array.attrs.asdict()
+        attributes: dict[str, Any] = array.attrs.asdict()
         self.atlas = Atlas.from_json(attributes["atlas"])
         self._identity = str(attributes["identity"])
         if self.shape[1] != self.atlas.n_edges:
@@ -213,7 +213,8 @@ class EdgeStore:
         rows = self._places(rows)
         out = np.empty((len(rows), stop - start), np.float32)
         for span, which in _by_chunk(rows, self._array.chunks[0], len(self)):
-            out[which] = self._array[span, start:stop][rows[which] - span.start]
+            chunk = np.asarray(self._array[span, start:stop])
+            out[which] = chunk[rows[which] - span.start]
         return out
 
     def write(self, edges: slice, block: NDArray[Any], rows: Rows = None) -> None:

@@ -85,7 +85,7 @@ class ReleaseSource:
 
     An entry's file is `path::variable::row` below the root.
 
-    Parameters
+    Attributes
     ----------
     root : Path
         Folder of the institutions.

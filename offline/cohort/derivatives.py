@@ -48,7 +48,7 @@ COVERAGE = 0.5
 class DerivativesSource:
     """Preprocessed BOLD of an fMRIPrep tree, averaged over the ROIs of a label image.
 
-    Parameters
+    Attributes
     ----------
     root : Path
         Folder of `sub-*`.

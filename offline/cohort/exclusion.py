@@ -32,7 +32,7 @@ Mask = NDArray[np.bool_]
 class Limits:
     """What is asked of a scan.
 
-    Parameters
+    Attributes
     ----------
     tier : str or None
         The release the cohort is for; needed if the participants table speaks of consent.
@@ -185,7 +185,7 @@ def kept_rois(missing: Mask, atlas: Atlas, limits: Limits) -> Mask:
     """ROIs of the cohort, bool, shape (n_rois,), given the missing ones of the people kept."""
     if limits.missing_rois != "drop" or not missing.any():
         return np.ones(atlas.n_rois, bool)
-    kept = ~missing.any(axis=0)
+    kept: Mask = ~np.any(missing, axis=0)
     if kept.sum() < 2:
         raise CohortError(
             f"expected ROIs that everyone has, found {int(kept.sum())} of {atlas.n_rois}; leave"

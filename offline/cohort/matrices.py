@@ -1,4 +1,4 @@
-"""Connectivity matrices as others computed them: is this r, z, or something taken twice?
+"""Connectivity matrices as others computed them, told to be r or z, and tested for it.
 
 Which of the two a matrix holds is stated by its user, and the statement is tested. Correlations of
 signals form a matrix without negative eigenvalues; Fisher z of strong correlations does not, and
@@ -79,7 +79,7 @@ def edges_of_matrix(values: NDArray[Any], kind: Kind, atlas: Atlas, where: str) 
         )
     if kind == "r":
         _require_r(edges, atlas, where)
-        return fisher_z(edges)
+        return np.asarray(fisher_z(edges))
     _require_z(edges, diagonal, atlas, where)
     return edges
 

@@ -215,7 +215,7 @@ class _Cells:
                     " column it is"
                 )
             return pd.Series(np.nan, self._raw.index, "str")
-        values = []
+        values: list[str | float] = []
         for place, text in enumerate(self._texts(column)):
             if text is None:
                 if needed:

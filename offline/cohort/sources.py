@@ -103,7 +103,7 @@ class Source(Protocol):
 class Censoring:
     """Which volumes of a series count, and how long they are.
 
-    Parameters
+    Attributes
     ----------
     tr_s : float or None
         Repetition time, s; None if not known (minutes are then not known either).
@@ -137,7 +137,7 @@ class Censoring:
 class ArraySource:
     """One array a scan: a file in a folder, or a variable in an archive.
 
-    Parameters
+    Attributes
     ----------
     path : Path
         Folder of files, or an `.npz` or `.mat` archive.
@@ -204,7 +204,7 @@ class ArraySource:
 class TableSource:
     """One array for all: its first axis are the rows of the participants table.
 
-    Parameters
+    Attributes
     ----------
     path : Path
         File of an array (n_scans, n_edges) or (n_scans, n_rois, n_rois).
@@ -263,9 +263,17 @@ def open_source(
         The ROIs; None takes the names an archive holds in `columns` or `labels`.
     n_scans : int
         Rows of the participants table.
-    pattern, fd_pattern, variable, drop, censoring
-        As those of `ArraySource` and `TableSource`; a pattern None is `{participant}` for an
-        archive and `{participant}.npy` for a folder.
+    pattern : str or None
+        As that of `ArraySource`; None is `{participant}` for an archive and `{participant}.npy`
+        for a folder.
+    fd_pattern : str
+        As that of `ArraySource`.
+    variable : str or None
+        Array of an archive that holds all scans.
+    drop : sequence of str
+        Named columns that are no ROIs.
+    censoring : Censoring or None
+        For series; None censors nothing and knows no repetition time.
 
     Raises
     ------

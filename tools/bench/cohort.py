@@ -324,7 +324,7 @@ _STEPS: dict[str, Callable[[Path, int], Any]] = {
 class Mortal:
     """A source of simulated people one of whose readers is killed, once, half way.
 
-    Parameters
+    Attributes
     ----------
     folder : Path
         Where the killed process leaves its mark; None for a source that nobody dies of.
