@@ -31,7 +31,7 @@ __all__ = ["CHUNK_EDGES", "CHUNK_ROWS", "EdgeStore", "RowWriter", "edge_blocks",
 CHUNK_ROWS = 1024
 CHUNK_EDGES = 4096
 """16 MB a chunk. Of 64 to 2,048 rows and 1,024 to 8,192 edges this read a block of edges fastest
-(a half to two thirds of the CPU time at 256 rows), while the rows that wait to be written are 0.3 GB
+(two thirds of the CPU time of 256 rows or less), and the rows that wait to be written are 0.3 GB
 for 379 ROIs."""
 
 FORMAT = 1
