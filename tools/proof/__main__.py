@@ -31,6 +31,8 @@ PROOFS = {
     "cohort": "tools.bench.cohort",
     "harmonize": "tools.bench.harmonize",
     "decoder": "tools.bench.decoder",
+    "honesty": "tools.bench.honesty",
+    "rest": "tools.bench.rest",
 }
 
 FOLDER = Path(__file__).parents[2] / "docs" / "proof"
