@@ -271,6 +271,8 @@ def test_a_withdrawn_person_does_not_come_back(tmp_path: Path) -> None:
     again = build(tmp_path, people_table(6), rebuild=True)
     assert again.people["participant"].tolist() == ["p00", "p01", "p03", "p04", "p05"]
     assert again.excluded["reason"].tolist() == ["withdrawn"]
+    again = build(tmp_path, people_table(6), changed={"p02": series(77)}, rebuild=True)
+    assert "p02" not in again.people["participant"].tolist()  # nor with a new scan
     renamed = people_table(6)
     renamed["file"] = [f"p{k:02d}.npy" for k in range(6)]
     renamed.loc[2, "participant"] = "somebody"
