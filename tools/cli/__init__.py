@@ -33,6 +33,7 @@ COMMANDS = (
     "cohort",
     "harmonize",
     "decode",
+    "task",
 )
 HELP_FLAGS = frozenset({"--help", "-h"})
 
