@@ -86,6 +86,7 @@ def test_finds_true_edges_and_calibrates() -> None:
     raw, calibrated = decoder.out_of_fold_, decoder.out_of_fold_calibrated_
     assert calibrated.std() > raw.std()
     p = decoder.predict_calibrated(cohort.X)
+    assert p[:, 1].std() > decoder.predict_proba(cohort.X)[:, 1].std()
     np.testing.assert_allclose(p.sum(axis=1), 1.0)
     order = np.argsort(decoder.predict_proba(cohort.X)[:, 1])
     assert np.all(np.diff(p[order, 1]) >= 0)

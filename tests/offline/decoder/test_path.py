@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.special import expit, xlogy
 
+from offline.decoder.descent import GROUP, correlate, project
+from offline.decoder.design import Design
 from offline.decoder.path import LassoPath, lasso_path
 from offline.errors import DecodeError
 
@@ -192,6 +194,36 @@ def test_large_offsets_leave_single_precision_to_double() -> None:
     )
 
 
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    n=st.integers(5, 300),
+    offset=st.sampled_from([0.0, 1.0, 1e3]),
+    standardize=st.booleans(),
+)
+def test_single_precision_stays_within_its_bound(
+    seed: int, n: int, offset: float, standardize: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    X = offset + rng.standard_normal((n, 50)) * rng.uniform(0.1, 3.0, 50)
+    design = Design(X, standardize)
+    residuals = np.zeros((GROUP, design.edges.shape[1]))
+    residuals[:, :n] = rng.standard_normal((GROUP, n))
+    residuals[:, :n] -= residuals[:, :n].mean(axis=1, keepdims=True)
+    found = np.empty((GROUP, 50), np.float32)
+    correlate(design.edges, residuals.astype(np.float32), design.inverse32, found)
+    exact = np.empty(50)
+    for row, residual in zip(found, residuals, strict=True):
+        project(design.columns, design.slots(np.arange(50)), residual, exact)
+        by_hand = (X - X.mean(axis=0)).T @ residual[:n]
+        np.testing.assert_allclose(
+            exact, np.abs(by_hand * design.inverse), atol=1e-9 * (1 + offset)
+        )
+        error = np.abs(np.abs(row) - exact)
+        assert np.all(error <= design.slack * np.linalg.norm(residual))
+        assert error.max() > 0.0
+
+
 def test_where_single_precision_tells_nothing_double_does() -> None:
     # with a baseline of 20,000 the bound leaves hundreds of edges open that are not violated
     X, y = problem(80, 1500)
@@ -225,10 +257,10 @@ def test_separable_classes_and_few_edges() -> None:
 
 
 def test_one_standard_error_rule() -> None:
-    deviance = np.array([[3.0, 2.1, 1.9, 2.5], [3.0, 2.3, 2.2, 2.5], [3.0, 2.2, 2.2, 2.5]])
+    deviance = np.array([[2.25, 2.15, 1.9, 2.5], [2.25, 2.15, 2.2, 2.5], [2.25, 2.15, 2.2, 2.5]])
     path = LassoPath(np.arange(4.0), [], [], np.zeros(4), deviance, np.zeros((4, 4)), 0, 0)
     assert path.chosen(one_se=False) == 2
-    # mean 2.1, its standard error 0.1: the second λ, of 2.2, lies within it
+    # mean 2.1, its standard error 0.1: the second λ, of 2.15, lies within it, the first does not
     assert path.chosen() == 1
 
 
