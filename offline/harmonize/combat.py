@@ -162,20 +162,13 @@ class ComBat(BaseEstimator):
         require_atlas(self.atlas_, X)
         labels = site_labels(sites, X.shape[0])
         codes = require_known(labels, self.sites_, ADVICE)
-        rows = SiteRows.of(labels)
-        places = [int(codes[rows.order[part.start]]) for part in rows.slices]
-        C = self._covariates.design(covariates, X.shape[0])[rows.order]
+        C = self._covariates.design(covariates, X.shape[0])
         out = prepare_output(out, X)
         for edges, view in outer_blocks(X):
             stored = isinstance(out, EdgeStore)
             result = np.empty(view.shape, np.float32) if stored else out[:, edges]
-            for inner in inner_blocks(view):
-                at = slice(edges.start + inner.start, edges.start + inner.stop)
-                block = rows.take(view[:, inner])
-                self._adjust(block, rows, places, C, at)
-                if not np.isfinite(block.sum()):
-                    refuse_missing(X, at)
-                result[rows.order, inner] = block
+            if not self._adjust(view, codes, C, edges, result):
+                refuse_missing(X, edges)
             if stored:
                 out.write(edges, result)
         return out
@@ -324,21 +317,35 @@ class ComBat(BaseEstimator):
         )
 
     def _adjust(
-        self, block: Float64, rows: SiteRows, places: list[int], C: Float64, at: slice
-    ) -> None:
-        """Adjust a block of edges in site order, in place.
+        self,
+        view: NDArray[Any],
+        codes: NDArray[np.int64],
+        C: Float64,
+        at: slice,
+        result: NDArray[Any],
+    ) -> bool:
+        """Adjust a block of edges, scan by scan; whether all of it is finite.
 
-        (x - α - Cβ - σγ) / √δ + α + Cβ, put in order so that x is touched twice.
+        (x - α - Cβ - σγ) / √δ + α + Cβ, as x · scale + shift + C (β - β · scale): a scan's edges
+        lie side by side, so memory is read and written once, in its order.
         """
         mean, sd, beta = self.grand_mean_[at], self.pooled_sd_[at], self.coefficients_[:, at]
-        for k, part in zip(places, rows.slices, strict=True):
-            if self.sites_[k] == str(self.reference_site):
-                continue
-            scale = 1.0 / np.sqrt(self.delta_[k, at])
-            shift = mean - (mean + sd * self.gamma_[k, at]) * scale
-            own = block[part]
-            own *= scale
-            own += shift + C[part] @ (beta * (1.0 - scale)) if len(beta) else shift
+        scale = 1.0 / np.sqrt(self.delta_[:, at])
+        shift = mean - (mean + sd * self.gamma_[:, at]) * scale
+        # of the first covariate of site 0, the second, …, of the first of site 1, …
+        slope = beta * (1.0 - scale)[:, None, :]
+        row = np.empty(view.shape[1])
+        total = 0.0
+        with np.errstate(invalid="ignore"):  # infinities are looked for in the sum, and said
+            for scan, (x, k) in enumerate(zip(view, codes.tolist(), strict=True)):
+                np.multiply(x, scale[k], out=row)
+                row += shift[k]
+                if len(beta):
+                    row += C[scan] @ slope[k]
+                total += row.sum()
+                # not (1·x + 0) at the reference site: its scans stay the same bits
+                result[scan] = x if self.sites_[k] == str(self.reference_site) else row
+        return bool(np.isfinite(total))
 
 
 _ARRAYS = (

@@ -176,9 +176,14 @@ def require_atlas(entry: dict[str, Any], X: Edges) -> None:
 
 
 def outer_blocks(X: Edges) -> Iterator[tuple[slice, NDArray[Any]]]:
-    """Edges as they are read: their slice and the values, of an array a view."""
+    """Edges as they are read: their slice and the values, a scan's side by side.
+
+    Of an array in C order a view.
+    """
     for edges in edge_blocks(X):
-        yield edges, read_block(X, edges)
+        block = read_block(X, edges)
+        adjacent = block.strides[1] == block.itemsize
+        yield edges, block if adjacent else np.ascontiguousarray(block)
 
 
 def inner_blocks(view: NDArray[Any]) -> list[slice]:
