@@ -21,7 +21,15 @@ from numpy.typing import NDArray
 from offline.errors import DesignError, HarmonizeError
 from offline.harmonize.inputs import Labels, labels_or_none, named
 
-__all__ = ["Block", "Design", "factor_blocks", "travel_parts", "traveling_blocks"]
+__all__ = [
+    "Block",
+    "Design",
+    "factor_blocks",
+    "factor_columns",
+    "require_connected",
+    "travel_parts",
+    "traveling_blocks",
+]
 
 Float64 = NDArray[np.float64]
 
@@ -172,6 +180,82 @@ def factor_blocks(
     return blocks
 
 
+def factor_columns(
+    factors: Any,
+    name: str,
+    levels: Sequence[str],
+    scale: tuple[float, float] | None,
+    n_scans: int,
+) -> Float64:
+    """Columns of one fitted factor for scans to be transformed, shape (n_scans, n_levels).
+
+    Parameters
+    ----------
+    factors : pandas.DataFrame or None
+        Of these scans.
+    name : str
+        The factor.
+    levels : sequence of str
+        As it was fitted.
+    scale : tuple of float or None
+        Mean and SD of a numeric factor.
+    n_scans : int
+
+    Raises
+    ------
+    HarmonizeError
+        If the table lacks the factor, or has a level the model was not fitted with.
+    """
+    if factors is None or name not in factors:
+        raise HarmonizeError(
+            f"expected the measurement factor {name} the model was fitted with, found none; give"
+            " factors with that column"
+        )
+    if scale is not None:
+        numbers = _all_numbers(factors[name], name, n_scans)
+        return ((numbers - scale[0]) / scale[1])[:, None]
+    labels = labels_or_none(factors[name], n_scans, f"factor {name}")
+    unseen = sorted({v for v in labels if v is not None and v not in levels})
+    if unseen:
+        raise HarmonizeError(
+            f"expected levels of {name} the model was fitted with ({named(levels)}), found"
+            f" {named(unseen)}; fit with scans of that level"
+        )
+    columns: Float64 = (labels[:, None] == np.array(levels, object)).astype(np.float64)
+    return columns
+
+
+def require_connected(sites: Labels, travelers: Labels) -> list[tuple[str, ...]]:
+    """The one part all sites are in.
+
+    Raises
+    ------
+    DesignError
+        If there is one site alone, a site without travelers, or several parts; naming them.
+    """
+    parts = travel_parts(sites, travelers)
+    visited = {s for s, t in zip(sites, travelers, strict=True) if t is not None}
+    never = sorted(set(sites) - visited)
+    if len(set(sites)) < 2:
+        raise DesignError(
+            f"expected at least two sites, found {named(sorted(set(sites)))} alone; one site has"
+            " no bias against another"
+        )
+    if never:
+        raise DesignError(
+            f"expected traveling scans at every site, found none at {named(never)}: measurement"
+            " bias there cannot be told from sampling bias; leave these sites out or scan"
+            " travelers there"
+        )
+    if len(parts) > 1:
+        told = " | ".join(", ".join(part) for part in parts)
+        raise DesignError(
+            f"expected travelers to connect all sites, found {len(parts)} parts: {told}; scan one"
+            " person in both parts, or fit each part apart"
+        )
+    return parts
+
+
 def travel_parts(sites: Labels, subjects: Labels) -> list[tuple[str, ...]]:
     """Groups of sites that traveling subjects connect, the largest first.
 
@@ -228,14 +312,19 @@ def _numeric(
     measurement: bool,
     scales: dict[str, tuple[float, float]],
 ) -> Block:
-    numbers = values.to_numpy(np.float64, na_value=np.nan)
-    if numbers.shape != (n_scans,) or not np.isfinite(numbers).all():
-        raise HarmonizeError(
-            f"expected a number for each of {n_scans} scans in factor {name}, found"
-            f" {int(np.isfinite(numbers).sum())}; fill the column in or leave it out"
-        )
+    numbers = _all_numbers(values, name, n_scans)
     mean, sd = float(numbers.mean()), float(numbers.std())
     levels = (name,) if sd > 1e-12 * max(1.0, abs(mean)) else ()
     scales[name] = (mean, sd)
     columns = ((numbers - mean) / sd)[:, None] if levels else np.empty((n_scans, 0))
     return Block(name, levels, columns, sums_to_zero=False, measurement=measurement)
+
+
+def _all_numbers(values: pd.Series, name: str, n_scans: int) -> Float64:
+    numbers: Float64 = pd.Series(values).to_numpy(np.float64, na_value=np.nan)
+    if numbers.shape != (n_scans,) or not np.isfinite(numbers).all():
+        raise HarmonizeError(
+            f"expected a number for each of {n_scans} scans in factor {name}, found"
+            f" {int(np.isfinite(numbers).sum())}; fill the column in or leave it out"
+        )
+    return numbers

@@ -20,7 +20,8 @@ from offline.errors import DesignError, HarmonizeError
 from offline.harmonize.design import (
     Design,
     factor_blocks,
-    travel_parts,
+    factor_columns,
+    require_connected,
     traveling_blocks,
 )
 from offline.harmonize.estimate import Estimate, estimate
@@ -147,7 +148,7 @@ class TravelingSubject(BaseEstimator):
         travelers = labels_or_none(subjects, X.shape[0], "subjects")
         dx = None if diagnosis is None else labels_or_none(diagnosis, X.shape[0], "diagnosis")
         travels = travelers != None  # noqa: E711 (element by element)
-        parts = _require_connected(labels, travelers)
+        parts = require_connected(labels, travelers)
         joint = self.estimator == "joint"
         if joint:
             self._require_diagnosis(dx, travels)
@@ -208,7 +209,8 @@ class TravelingSubject(BaseEstimator):
         levels = np.zeros((X.shape[0], len(self.sites_)))
         levels[np.arange(len(codes)), codes] = 1.0
         bias = [self.measurement_bias_]
-        for name, of_scans in self._factor_columns(factors, X.shape[0]):
+        for name, known in self.factor_levels_.items():
+            of_scans = factor_columns(factors, name, known, self._scales.get(name), X.shape[0])
             levels = np.hstack([levels, of_scans])
             bias.append(self.factor_bias_[name])
         stacked = np.vstack(bias)
@@ -383,30 +385,6 @@ class TravelingSubject(BaseEstimator):
             self.participant_ = found.coefficients[columns].copy()
             self.participant_error_ = found.standard_error[columns].copy()
 
-    def _factor_columns(self, factors: Any, n_scans: int) -> list[tuple[str, Float64]]:
-        """Columns of the measurement factors of scans to be transformed."""
-        columns = []
-        for name, levels in self.factor_levels_.items():
-            if factors is None or name not in factors:
-                raise HarmonizeError(
-                    f"expected the measurement factor {name} the model was fitted with, found"
-                    " none; give factors with that column"
-                )
-            if name in self._scales:
-                mean, sd = self._scales[name]
-                values = np.asarray(factors[name], np.float64)
-                columns.append((name, ((values - mean) / sd)[:, None]))
-                continue
-            labels = labels_or_none(factors[name], n_scans, f"factor {name}")
-            unseen = sorted({v for v in labels if v is not None and v not in levels})
-            if unseen:
-                raise HarmonizeError(
-                    f"expected levels of {name} the model was fitted with ({named(levels)}),"
-                    f" found {named(unseen)}; fit with scans of that level"
-                )
-            columns.append((name, (labels[:, None] == np.array(levels, object)).astype(float)))
-        return columns
-
     def _add_sites(self, names: tuple[str, ...], bias: Float64, error: Float64) -> None:
         bias[:, self.constant_edges_] = 0.0
         self.sites_ = (*self.sites_, *names)
@@ -434,28 +412,3 @@ _HEADER = (
     "provenance_",
 )
 _TUPLES = ("sites_", "covariate_names_")
-
-
-def _require_connected(sites: Labels, travelers: Labels) -> list[tuple[str, ...]]:
-    """The one part all sites are in, or `DesignError` naming the parts."""
-    parts = travel_parts(sites, travelers)
-    visited = {s for s, t in zip(sites, travelers, strict=True) if t is not None}
-    never = sorted(set(sites) - visited)
-    if len(set(sites)) < 2:
-        raise DesignError(
-            f"expected at least two sites, found {named(sorted(set(sites)))} alone; one site has"
-            " no bias against another"
-        )
-    if never:
-        raise DesignError(
-            f"expected traveling scans at every site, found none at {named(never)}: measurement"
-            " bias there cannot be told from sampling bias; leave these sites out or scan"
-            " travelers there"
-        )
-    if len(parts) > 1:
-        told = " | ".join(", ".join(part) for part in parts)
-        raise DesignError(
-            f"expected travelers to connect all sites, found {len(parts)} parts: {told}; scan one"
-            " person in both parts, or fit each part apart"
-        )
-    return parts

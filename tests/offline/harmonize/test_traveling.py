@@ -246,6 +246,21 @@ def test_a_measurement_factor_is_removed_and_another_kept(small: SyntheticCohort
         model.transform(X, small.site, factors=table.assign(phase_encoding="LR"))
 
 
+def test_a_measurement_factor_of_numbers(small: SyntheticCohort) -> None:
+    tr = np.random.default_rng(1).choice([0.8, 1.2, 2.0], len(small.X))
+    slope = np.random.default_rng(0).normal(0, 0.3, 21)
+    X = small.X + (tr - tr.mean())[:, None] * slope
+    table = pd.DataFrame({"tr": tr})
+    model = TravelingSubject(0.01, measurement_factors=("tr",))
+    found = model.fit_transform(X, *given(small)[1:], factors=table)
+    left = found - TravelingSubject(0.01).fit_transform(*given(small))
+    assert np.std(left) < 0.35 * np.std(X - small.X)
+    with pytest.raises(
+        HarmonizeError, match="a number for each of 85 scans in factor tr, found 84"
+    ):
+        model.transform(X, small.site, factors=table.assign(tr=[np.nan, *tr[1:]]))
+
+
 def test_a_factor_nested_in_sites_is_said(small: SyntheticCohort) -> None:
     table = pd.DataFrame({"maker": np.where(small.site == "S01", "G", "S")})
     model = TravelingSubject(1.0).fit(*given(small), factors=table)
