@@ -42,6 +42,7 @@ __all__ = [
 
 LEVEL = 0.95
 N_DRAWS = 2000
+EDGE = 1e-9
 
 Float64 = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -131,8 +132,10 @@ def auc_interval(value: float, n_positive: int, n_negative: int) -> tuple[float,
         spread *= 1.0 + mean * ((1.0 - theta) / (2.0 - theta) + theta / (1.0 + theta))
         return (value - theta) ** 2 - z * z * spread / (n_positive * n_negative)
 
-    low = 0.0 if value <= 0.0 else float(optimize.brentq(beyond, 0.0, value))
-    high = 1.0 if value >= 1.0 else float(optimize.brentq(beyond, value, 1.0))
+    # at 0 and 1 the value itself is a root, and not the one that is looked for
+    inside = min(max(value, EDGE), 1.0 - EDGE)
+    low = 0.0 if value <= 0.0 else float(optimize.brentq(beyond, 0.0, inside))
+    high = 1.0 if value >= 1.0 else float(optimize.brentq(beyond, inside, 1.0))
     return low, high
 
 

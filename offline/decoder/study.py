@@ -55,7 +55,7 @@ Harmonizer = Literal["combat", "traveling", "none"]
 CONTROLS = ("control", "controls", "hc", "healthy", "healthy control", "ctl", "td", "none")
 """What people without a diagnosis are called, whatever the case."""
 
-NO_TARGETS = ("participant", "session", "site", "consent", "traveling")
+NO_TARGETS = ("participant", "site", "consent", "traveling")
 
 
 @dataclass(frozen=True)
@@ -222,6 +222,8 @@ def make_decoder(
     within_person: bool = False,
 ) -> Any:
     """The estimator of a selector, unfitted; the arguments are those of the command."""
+    if draws < 1:
+        raise DecodeError(f"expected at least one draw, found {draws}; use 10")
     known = {"random_state": seed, "within_person": within_person}
     if selector == "lasso":
         kind = LassoEnsemble if categorical else LassoEnsembleRegressor

@@ -54,7 +54,7 @@ def verdict(validation: Validation) -> Verdict:
         else validation.target
     )
     if not np.isfinite(figure.value):
-        return Verdict(False, f"Nothing can be said: no site tells {told} apart on its own.", "")
+        return Verdict(False, f"Nothing can be said: no site by itself tells {told}.", "")
     kind = "AUC" if validation.classes else "r"
     reached = f"{kind} {figure.value:.2f} ({LEVEL:.0%} interval {_interval(figure)})"
     chance = f"chance is {figure.chance:.2f}"

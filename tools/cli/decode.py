@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -194,4 +193,4 @@ def decode(
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr)
+    print(text, flush=True)

@@ -1,0 +1,255 @@
+"""The page says first what was reached, needs no network, and draws what it knows."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import LogisticRegression, Ridge
+
+from offline.atlas import Atlas
+from offline.decoder import LassoEnsemble
+from offline.decoder.metrics import Figure
+from offline.decoder.validate import Validation, validate
+from offline.errors import AtlasError
+from offline.harmonize import ComBat
+from offline.report import roi_coordinates, write_report
+from offline.report.page import chosen_edges
+from offline.report.words import methods, verdict
+from offline.synthetic import case_control
+
+ATLAS = Atlas("nine", tuple(f"R{k}" for k in range(9)))
+SMALL = LassoEnsemble(n_folds=3, n_undersamples=1, n_lambdas=5, n_inner_folds=3)
+
+
+@pytest.fixture(scope="module")
+def found() -> Validation:
+    c = case_control([30, 30], [0.4, 0.6], n_edges=36, n_effect_edges=3, effect=1.5)
+    return validate(
+        c.X, c.diagnosis, c.people, SMALL, ComBat(), n_permutations=2, target="diagnosis",
+        positive="MDD",
+    )  # fmt: skip
+
+
+class Page(HTMLParser):
+    """Everything a test asks of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.attributes: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self.attributes.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def page(found: Validation, tmp_path: Path, **known: Any) -> tuple[Page, str]:
+    path = tmp_path / "report.html"
+    write_report(found, path, **known)
+    text = path.read_text()
+    return Page(text), text
+
+
+def changed(found: Validation, figure: Figure, **more: Any) -> Validation:
+    return dataclasses.replace(found, figures={**found.figures, found.headline: figure}, **more)
+
+
+def permuted(found: Validation, values: list[float]) -> pd.DataFrame:
+    columns = found.permuted.columns
+    return pd.DataFrame({columns[0]: values, columns[1]: values, "largest": 1})
+
+
+@pytest.mark.parametrize(
+    ("figure", "null", "sentence", "shown"),
+    [
+        (Figure(0.53, 0.43, 0.63, 0.5), 0.5, "Adds nothing that can be shown", False),
+        (Figure(0.35, 0.25, 0.45, 0.5), 0.5, "Worse than chance", False),
+        (Figure(0.65, 0.55, 0.75, 0.5), 0.7, "Not to be relied on", False),
+        (Figure(0.65, 0.55, 0.75, 0.5), 0.5, "Within sites, MDD from control: AUC 0.65", True),
+        (Figure(np.nan, np.nan, np.nan, 0.5), 0.5, "Nothing can be said", False),
+    ],
+)
+def test_the_first_sentence_is_honest(
+    found: Validation, figure: Figure, null: float, sentence: str, shown: bool
+) -> None:
+    said = verdict(changed(found, figure, permuted=permuted(found, [null] * 99)))
+    assert said.sentence.startswith(sentence)
+    assert said.found is shown
+    if np.isfinite(figure.value):
+        assert f"{figure.low:.2f} to {figure.high:.2f}" in said.sentence
+
+
+def test_few_permutations_show_nothing(found: Validation) -> None:
+    figure = Figure(0.8, 0.7, 0.9, 0.5)
+    said = verdict(changed(found, figure, permuted=permuted(found, [0.5] * 5)))
+    assert not said.found
+    assert "5 permutations are too few" in said.sentence
+
+
+def test_the_page_needs_nothing_from_outside(found: Validation, tmp_path: Path) -> None:
+    shown, text = page(found, tmp_path, atlas=ATLAS)
+    for tag, attributes in shown.attributes:
+        assert tag not in ("script", "link", "iframe")
+        for name in ("src", "href", "xlink:href"):
+            target = attributes.get(name)
+            assert target is None or target.startswith(("data:", "#")), (tag, target)
+    assert not re.search(r"url\((?!#)", text)
+
+
+def test_every_figure_is_drawn_and_has_words_for_those_who_cannot_see_it(
+    found: Validation, tmp_path: Path
+) -> None:
+    coordinates = np.random.default_rng(0).uniform(-50, 50, (9, 3))
+    shown, _ = page(found, tmp_path, atlas=ATLAS, coordinates=coordinates)
+    images = [a["alt"] for tag, a in shown.attributes if tag == "img"]
+    drawn = [a["aria-label"] for tag, a in shown.attributes if a.get("role") == "img"]
+    assert len(images) == 1
+    assert len(drawn) == sum(tag == "svg" for tag, _ in shown.attributes) >= 7
+    assert all(words and len(words) > 20 for words in [*images, *drawn])
+    (source,) = [a["src"] for tag, a in shown.attributes if tag == "img"]
+    content = base64.b64decode(str(source).partition("base64,")[2])
+    assert content.startswith(b"\x89PNG")
+    assert len(content) > 10_000
+
+
+def test_all_that_was_asked_for_is_on_the_page(found: Validation, tmp_path: Path) -> None:
+    shown, _ = page(
+        found, tmp_path, atlas=ATLAS, title="a title", notes=["a note"], excluded=[("moved", 3)]
+    )
+    headings = "Sites,Permuted labels,Predict the site,Motion,Calibration,Selection counts,Edges,"
+    headings += "Connectogram,What may be quoted,What not to believe,Methods,a title,a note"
+    for heading in headings.split(","):
+        assert heading in shown.text, heading
+    for name in (*found.figures, *found.not_to_believe):
+        assert name in shown.text
+    assert "ComBat(" in shown.text
+    assert "moved: 3" in shown.text
+    assert '"scikit-learn"' in shown.text
+    assert "Positions of the ROIs are not known" in shown.text
+
+
+def test_warnings_come_before_the_verdict(found: Validation, tmp_path: Path) -> None:
+    loud = dataclasses.replace(found, warnings=("DIAGNOSIS IS CONFOUNDED WITH SITE & <more>",))
+    _, text = page(loud, tmp_path)
+    assert text.index("CONFOUNDED WITH SITE &amp; &lt;more&gt;") < text.index('class="verdict')
+
+
+def test_a_continuous_target_and_an_estimator_without_edges(tmp_path: Path) -> None:
+    c = case_control([20, 20], [0.5, 0.5], n_edges=36)
+    found = validate(c.X, c.people["age"], c.people, Ridge(), None, n_permutations=0, target="age")
+    shown, _ = page(found, tmp_path)
+    assert "Predicted and actual" in shown.text
+    assert "does not say which edges" in shown.text
+    assert "No permuted labels were run" in verdict(found).reading
+
+
+def test_nothing_to_judge_is_still_a_page(tmp_path: Path) -> None:
+    c = case_control([20, 20], [0.0, 1.0], n_edges=36)
+    model = LogisticRegression()
+    found = validate(c.X, c.diagnosis, c.people, model, None, n_permutations=2, positive="MDD")
+    shown, _ = page(found, tmp_path)
+    assert "Nothing can be said: no site by itself tells MDD from control" in shown.text
+    assert "IS CONFOUNDED WITH SITE" in shown.text
+
+
+def test_edges_are_significant_by_their_corrected_p(found: Validation) -> None:
+    assert found.selection is not None
+    null = dataclasses.replace(found.selection, largest=np.zeros(99, np.int64))
+    edges = chosen_edges(dataclasses.replace(found, selection=null), ATLAS)
+    assert edges["significant"].all()
+    assert edges["name"].iloc[0] == ATLAS.edge_names()[edges["edge"].iloc[0]]
+    assert not chosen_edges(found, ATLAS)["significant"].any()  # two permutations show nothing
+    counts = found.decoder.selection_counts_[edges["edge"]]
+    np.testing.assert_array_equal(edges["count"], counts)
+    assert (np.diff(counts) <= 0).all()
+
+
+def test_methods_follow_the_configuration(found: Validation) -> None:
+    text = " ".join(methods(found, ATLAS))
+    for words in ("60 scans of 60 people at 2 sites", "3 folds of people", "1 draws", "ComBat(",
+                  ATLAS.digest[:12], "Seed 0", "2 runs of the whole procedure"):  # fmt: skip
+        assert words in text, words
+    plain = dataclasses.replace(found, settings={**found.settings, "harmonizer": None})
+    assert "Harmonization" not in " ".join(methods(plain, None))
+
+
+def test_an_atlas_of_other_edges_is_refused(found: Validation, tmp_path: Path) -> None:
+    with pytest.raises(AtlasError, match="expected an atlas of 36 edges, found 3"):
+        write_report(found, tmp_path / "r.html", atlas=Atlas("three", ("A", "B", "C")))
+    with pytest.raises(AtlasError, match="expected coordinates"):
+        write_report(found, tmp_path / "r.html", atlas=ATLAS, coordinates=np.zeros((8, 3)))
+
+
+# --- where ROIs are ---------------------------------------------------------------------------
+
+
+def image(path: Path) -> Path:
+    """Three labels of 2 mm voxels: 1 left, 2 right, 7 front."""
+    data = np.zeros((20, 20, 20), np.int16)
+    data[2:5, 8:11, 8:11] = 1
+    data[15:18, 8:11, 8:11] = 2
+    data[12:15, 16:19, 8:11] = 7
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    affine[:3, 3] = -19.0
+    nibabel.save(nibabel.Nifti1Image(data, affine), path)
+    return path
+
+
+def test_positions_from_a_table_in_the_atlas_order(tmp_path: Path) -> None:
+    table = tmp_path / "rois.tsv"
+    table.write_text("name\tx\ty\tz\nB\t4\t5\t6\nA\t1\t2\t3\n")
+    at = roi_coordinates(Atlas("two", ("A", "B")), table)
+    np.testing.assert_array_equal(at, [[1, 2, 3], [4, 5, 6]])
+
+
+def test_positions_from_a_label_image(tmp_path: Path) -> None:
+    labels = image(tmp_path / "labels.nii.gz")
+    table = tmp_path / "rois.tsv"
+    table.write_text("index\tlabels\n7\tfront\n2\tright\n1\tleft\n")
+    at = roi_coordinates(Atlas("three", ("left", "right", "front")), table, labels)
+    assert at is not None
+    np.testing.assert_allclose(at[0], [-13, -1, -1], atol=1.5)
+    assert at[1, 0] > 5
+    assert at[2, 1] > 10
+    assert roi_coordinates(Atlas("two", ("A", "B"))) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("x\ty\tz\n1\t2\t3\n", "expected a column name or label"),
+        ("name\tx\ty\tz\nA\t1\t2\t3\n", "found none for 'B'"),
+    ],
+)
+def test_tables_that_do_not_fit(tmp_path: Path, content: str, message: str) -> None:
+    table = tmp_path / "rois.tsv"
+    table.write_text(content)
+    with pytest.raises(AtlasError, match=message):
+        roi_coordinates(Atlas("two", ("A", "B")), table)
+
+
+def test_images_that_do_not_fit(tmp_path: Path) -> None:
+    labels = image(tmp_path / "labels.nii.gz")
+    four = Atlas("four", ("A", "B", "C", "D"))
+    with pytest.raises(AtlasError, match="expected label 3"):
+        roi_coordinates(four, None, labels)
+    with pytest.raises(AtlasError, match="expected a label image"):
+        roi_coordinates(four, None, tmp_path / "none.nii.gz")
+    with pytest.raises(AtlasError, match="expected a readable table"):
+        roi_coordinates(four, tmp_path / "none.tsv")
