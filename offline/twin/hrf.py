@@ -24,7 +24,7 @@ def canonical_hrf(times_s: ArrayLike) -> NDArray[np.float64]:
     Parameters
     ----------
     times_s : array_like of float
-        Seconds after the impulse; 0 before it and after `LENGTH_S`.
+        Seconds after the impulse; 0 before it and from `LENGTH_S` on.
 
     Returns
     -------
@@ -40,7 +40,7 @@ def canonical_hrf(times_s: ArrayLike) -> NDArray[np.float64]:
     inside = np.clip(t, 0.0, None)
     response = _density(inside, PEAK_SHAPE)
     response -= UNDERSHOOT_SHARE * _density(inside, UNDERSHOOT_SHAPE)
-    response[(t < 0.0) | (t > LENGTH_S)] = 0.0
+    response[(t < 0.0) | (t >= LENGTH_S)] = 0.0
     return response / (1.0 - UNDERSHOOT_SHARE)
 
 

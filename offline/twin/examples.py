@@ -1,0 +1,222 @@
+"""Segments of a run laid out by person, as a network takes them: rectangular, padded, masked.
+
+People may have different numbers of segments, and segments different numbers of trials; what is
+padded has no trial and no weight. Arrays are (person, segment, ...); a bias channel that is always
+1 is appended to the inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from offline.errors import TwinError
+from offline.twin.tasks import Segments
+
+__all__ = ["MAX_WINDOW_S", "Examples", "examples_of"]
+
+MAX_WINDOW_S = 2.24
+"""After an onset, or until the next one: when a response counts for the choice (28 steps)."""
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What people saw and did.
+
+    Attributes
+    ----------
+    people : tuple of str
+    inputs : ndarray of float32, shape (n_people, n_segments, n_steps, n_channels + 1)
+        The last channel is 1.
+    start_step : ndarray of int64, shape (n_people, n_segments)
+        Of the run, which starts at 0; -1 where padded.
+    run : ndarray of int64, shape (n_people, n_segments)
+        Task and run as one number; -1 where padded.
+    onset : ndarray of int64, shape (n_people, n_segments, n_slots)
+        Step of the stimulus; -1 where there is no trial.
+    end : ndarray of int64, shape (n_people, n_segments, n_slots)
+        Step after the last at which a response counts.
+    log_rt : ndarray of float64, shape (n_people, n_segments, n_slots)
+        Of correct answers; NaN elsewhere.
+    choice : ndarray of int64, shape (n_people, n_segments, n_slots)
+        Action taken, `n_actions` for none; -1 where it is not known, or no trial.
+    response_step : ndarray of int64, shape (n_people, n_segments, n_slots)
+        Step of the response; -1 where there is none or its action is not known.
+    answer : ndarray of int64, shape (n_people, n_segments, n_slots)
+        The right action; -1 where not known.
+    condition : ndarray of int64, shape (n_people, n_segments, n_slots)
+        Place in `conditions`; -1 where there is no trial.
+    trial : ndarray of int64, shape (n_people, n_segments, n_slots)
+        Number of the trial within its run; -1 where there is none.
+    bold : ndarray of float32, shape (n_people, n_segments, n_volumes, n_regions)
+        NaN where there is none; n_regions may be 0.
+    bold_s : ndarray of float64, shape (n_people, n_segments, n_volumes)
+        Times of volumes from step 0 of the segment; NaN where there is none.
+    channels, conditions, regions : tuple of str
+    n_actions : int
+    step_s : float
+    """
+
+    people: tuple[str, ...]
+    inputs: Float32
+    start_step: Ints
+    run: Ints
+    onset: Ints
+    end: Ints
+    log_rt: Float64
+    choice: Ints
+    response_step: Ints
+    answer: Ints
+    condition: Ints
+    trial: Ints
+    bold: Float32
+    bold_s: Float64
+    channels: tuple[str, ...]
+    conditions: tuple[str, ...]
+    regions: tuple[str, ...]
+    n_actions: int
+    step_s: float
+
+    @property
+    def n_segments(self) -> int:
+        """Of the person who has most."""
+        return self.inputs.shape[1]
+
+    @property
+    def n_steps(self) -> int:
+        """Length of a segment."""
+        return self.inputs.shape[2]
+
+    def of(self, people: Ints | Bools) -> Examples:
+        """Those of some people, in this order."""
+        places = np.arange(len(self.people))[people]
+        return self._taken(lambda values: values[places], tuple(self.people[k] for k in places))
+
+    def parts(self, segments: Ints) -> Examples:
+        """Chosen segments of each person, `segments` of shape (n_people, n)."""
+        rows = np.arange(len(self.people))[:, None]
+        return self._taken(lambda values: values[rows, segments], self.people)
+
+    def first(self, k: int) -> Examples:
+        """The first `k` correct trials of everybody's, and nothing of what came after them.
+
+        Raises
+        ------
+        TwinError
+            If k is negative.
+        """
+        if k < 0:
+            raise TwinError(f"expected k >= 0 trials, found {k}")
+        shape = self.log_rt.shape
+        known = np.isfinite(self.log_rt).reshape(len(self.people), -1)
+        # slots are in order of time: runs one after another, segments and trials within them
+        before = np.cumsum(known, axis=1) - known < k
+        keep = before.reshape(shape)
+        last = int(np.flatnonzero(keep.any(axis=(0, 2))).max(initial=0)) + 1
+        blank = replace(
+            self,
+            log_rt=np.where(keep, self.log_rt, np.nan),
+            choice=np.where(keep, self.choice, -1),
+            response_step=np.where(keep, self.response_step, -1),
+            bold=np.full_like(self.bold, np.nan),
+        )
+        segments = np.broadcast_to(np.arange(last), (len(self.people), last))
+        return blank.parts(segments)
+
+    def _taken(self, take, people: tuple[str, ...]) -> Examples:  # type: ignore[no-untyped-def]
+        arrays = {
+            field.name: take(getattr(self, field.name))
+            for field in fields(self)
+            if isinstance(getattr(self, field.name), np.ndarray)
+        }
+        return replace(self, people=people, **arrays)
+
+
+def examples_of(segments: Segments, people: Sequence[str] | None = None) -> Examples:
+    """Lay segments out by person.
+
+    Parameters
+    ----------
+    segments : Segments
+    people : sequence of str or None
+        Rows, in this order; None for `segments.people`.
+
+    Raises
+    ------
+    TwinError
+        If a person has no segment, or no correct trial at all.
+    """
+    names = tuple(segments.people if people is None else people)
+    own = {name: np.flatnonzero(segments.person == k) for k, name in enumerate(segments.people)}
+    for name in names:
+        if not len(own.get(name, ())):
+            raise TwinError(f"expected trials of sub-{name}, found none; leave the person out")
+    n_segments = max(len(own[name]) for name in names)
+    places = np.full((len(names), n_segments), -1)
+    for row, name in enumerate(names):
+        places[row, : len(own[name])] = own[name]
+    padded = places < 0
+
+    def laid(values: NDArray, empty: float) -> NDArray:  # type: ignore[type-arg]
+        out = values[places].copy()
+        out[padded] = empty
+        return out
+
+    onset = laid(segments.onset_step, -1)
+    rt_s, correct = laid(segments.rt_s, np.nan), laid(segments.correct, 0)
+    with np.errstate(invalid="ignore"):
+        log_rt = np.where(correct & (rt_s > 0.0), np.log(rt_s), np.nan)
+    silent = np.flatnonzero(~np.isfinite(log_rt).any(axis=(1, 2)))
+    if len(silent):
+        raise TwinError(
+            f"expected a correct trial of everybody, found none of sub-{names[silent[0]]}; leave"
+            " out who missed all trials"
+        )
+    missed = laid(segments.missed, 0).astype(bool)
+    choice = np.where(missed, segments.n_actions, laid(segments.choice, -1))
+    response = onset + np.floor(np.nan_to_num(rt_s) / segments.step_s).astype(np.int64)
+    answered = (choice >= 0) & ~missed & np.isfinite(rt_s) & (response < segments.inputs.shape[1])
+    inputs = laid(segments.inputs, 0.0)
+    regions = segments.regions if segments.bold is not None else ()
+    bold = np.zeros((*places.shape, 0, 0), np.float32)
+    bold_s = np.zeros((*places.shape, 0))
+    if segments.bold is not None and segments.bold_s is not None:
+        bold, bold_s = laid(segments.bold, np.nan), laid(segments.bold_s, np.nan)
+    run = segments.task * len(segments.runs) + segments.run
+    return Examples(
+        people=names,
+        inputs=np.concatenate([inputs, np.ones_like(inputs[..., :1])], axis=-1),
+        start_step=laid(np.round(segments.start_s / segments.step_s).astype(np.int64), -1),
+        run=laid(run, -1),
+        onset=onset,
+        end=_ends(onset, segments.inputs.shape[1], segments.step_s),
+        log_rt=log_rt,
+        choice=choice,
+        response_step=np.where(answered, response, -1),
+        answer=laid(segments.answer, -1),
+        condition=laid(segments.condition, -1),
+        trial=laid(segments.trial, -1),
+        bold=bold,
+        bold_s=bold_s,
+        channels=segments.channels,
+        conditions=segments.conditions,
+        regions=regions,
+        n_actions=segments.n_actions,
+        step_s=segments.step_s,
+    )
+
+
+def _ends(onset: Ints, n_steps: int, step_s: float) -> Ints:
+    """Where a trial's responses end: after the window, at the next onset, or with the segment."""
+    following = np.concatenate([onset[..., 1:], np.full_like(onset[..., :1], -1)], axis=-1)
+    following = np.where(following < 0, n_steps, following)
+    ends = np.minimum(onset + round(MAX_WINDOW_S / step_s), np.minimum(following, n_steps))
+    return np.where(onset >= 0, ends, -1)

@@ -1,0 +1,63 @@
+"""One trained network of the ensemble, and what it takes to use it for a new person."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from offline.twin.hyper import Basis, CodeMap
+from offline.twin.model import Parameters, Settings, Shape
+
+__all__ = ["Member"]
+
+Float64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Member:
+    """Fitted on the people of all folds but one.
+
+    Attributes
+    ----------
+    fold, seed : int
+        The fold left out, and which of the seeds.
+    shape : Shape
+    settings : Settings
+    basis : Basis
+        Of the training people.
+    map : CodeMap or None
+        None in the whole form, whose perceptron is among the parameters.
+    parameters : dict of Tensor
+    curve : tuple of dict
+        `epoch`, `training` and, where looked at, `validation`: negative log likelihood a trial.
+    """
+
+    fold: int
+    seed: int
+    shape: Shape
+    settings: Settings
+    basis: Basis
+    map: CodeMap | None
+    parameters: Parameters
+    curve: tuple[dict[str, float], ...] = field(default=())
+
+    def who(self, edges: Float64) -> Float64:
+        """What the network takes of people, (n_people, rank) or (n_people, n_scores).
+
+        Parameters
+        ----------
+        edges : ndarray of float64, shape (n_people, n_edges)
+            Fisher z.
+        """
+        scores = self.basis.scores(edges)
+        return self.standardised(scores) if self.map is None else self.map.codes(scores)
+
+    def standardised(self, scores: Float64) -> Float64:
+        """Scores as the perceptron takes them: all divided by one number, the SD of the first.
+
+        Divided by their own SD each, the last components, which are noise, would be as large as
+        the first.
+        """
+        return scores / self.basis.sd[0]
