@@ -1,0 +1,322 @@
+"""A twin: an ensemble of networks that do a task as this person's connectome would have it.
+
+`Twin.fit` trains one member for every fold of people and every seed. `Twin.simulate` runs a task
+with a person's connectome: all members for somebody new; of somebody in the training data only
+those members that were trained without them, so that what is said of anyone is never fitted to
+them. With trials of the person (k-shot) every member's codes move as far as these tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from offline.atlas import Atlas
+from offline.errors import AtlasError, ScaleError, TwinError
+from offline.twin.examples import Examples
+from offline.twin.members import Member
+from offline.twin.model import Settings
+from offline.twin.shot import infer_codes, readings
+from offline.twin.train import Watch, deal_people, deterministic, fit_members
+
+__all__ = ["Simulation", "Twin", "require_edges"]
+
+Provenance = Literal["real", "synthetic"]
+Float64 = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """What members of an ensemble say that people do.
+
+    Attributes
+    ----------
+    people : tuple of str
+    mean_rt_s : ndarray of float64, shape (n_members, n_people)
+        Over all trials; NaN where a member was trained with the person.
+    condition_rt_s : ndarray of float64, shape (n_members, n_people, n_conditions)
+        NaN also where a task has no trial of a condition.
+    probabilities : ndarray of float64, shape (n_people, n_segments, n_slots, n_actions + 1)
+        Of each action and, last, of a miss, in the mean over members; NaN where no trial.
+    conditions : tuple of str
+    """
+
+    people: tuple[str, ...]
+    mean_rt_s: Float64
+    condition_rt_s: Float64
+    probabilities: Float64
+    conditions: tuple[str, ...]
+
+    @property
+    def rt_s(self) -> Float64:
+        """Mean RT of each person in the mean over members, shape (n_people,)."""
+        return np.asarray(np.nanmean(self.mean_rt_s, axis=0))
+
+
+@dataclass(frozen=True)
+class Twin:
+    """A fitted ensemble.
+
+    Attributes
+    ----------
+    atlas : Atlas
+        Of the edges.
+    provenance : {"real", "synthetic"}
+        What it was trained on.
+    settings : Settings
+    members : tuple of Member
+    people : tuple of str
+        Digests of the training people's names.
+    folds : ndarray of int64, shape (n_people,)
+    channels, conditions, regions : tuple of str
+        Of the tasks it was trained on.
+    """
+
+    atlas: Atlas
+    provenance: Provenance
+    settings: Settings
+    members: tuple[Member, ...]
+    people: tuple[str, ...]
+    folds: Ints
+    channels: tuple[str, ...]
+    conditions: tuple[str, ...]
+    regions: tuple[str, ...]
+
+    @classmethod
+    def fit(
+        cls,
+        edges: ArrayLike,
+        examples: Examples,
+        atlas: Atlas,
+        provenance: Provenance,
+        settings: Settings | None = None,
+        *,
+        sites: Sequence[Any] | None = None,
+        device: str = "cpu",
+        threads: int = 1,
+        checkpoint: str | Path | None = None,
+        watch: Watch | None = None,
+    ) -> Twin:
+        """Train an ensemble.
+
+        Parameters
+        ----------
+        edges : array_like, shape (n_people, n_edges)
+            Fisher z, rows as `examples.people`.
+        examples : Examples
+        atlas : Atlas
+        provenance : {"real", "synthetic"}
+        settings : Settings or None
+            None for the defaults.
+        sites, device, threads, checkpoint, watch
+            As of `train.fit_members`.
+
+        Raises
+        ------
+        AtlasError, ScaleError
+            If the edges are not those of the atlas, or no Fisher z.
+        TwinError
+            If somebody is there twice, or the people cannot be dealt to folds.
+        """
+        if provenance not in ("real", "synthetic"):
+            raise TwinError(f"expected provenance real or synthetic, found {provenance!r}")
+        settings = settings or Settings()
+        z = require_edges(edges, atlas, examples.people)
+        names = [digest_of_name(name) for name in examples.people]
+        if len(set(names)) < len(names):
+            twice = next(name for name in examples.people if examples.people.count(name) > 1)
+            raise TwinError(f"expected everybody once, found {twice} twice: one person, one fold")
+        folds = deal_people(sites, len(z), settings.folds, settings.seed)
+        members = fit_members(
+            z, examples, folds, settings, sites=sites, device=device, threads=threads,
+            checkpoint=checkpoint, watch=watch,
+        )  # fmt: skip
+        return cls(
+            atlas, provenance, settings, tuple(members), tuple(names), folds,
+            examples.channels, examples.conditions, examples.regions,
+        )  # fmt: skip
+
+    def simulate(
+        self,
+        fc: ArrayLike,
+        task: Examples,
+        behaviour: Examples | None = None,
+        *,
+        threads: int = 1,
+    ) -> Simulation:
+        """Let people do a task.
+
+        Parameters
+        ----------
+        fc : array_like, shape (n_people, n_edges)
+            Fisher z, rows as `task.people`.
+        task : Examples
+            What they see; their responses, if any, are not looked at.
+        behaviour : Examples or None
+            Trials already done by the same people, which move their codes (k-shot).
+        threads : int
+            Of torch.
+
+        Raises
+        ------
+        AtlasError, ScaleError
+            If the edges are not those of the atlas, or no Fisher z.
+        TwinError
+            If the task has other channels, or behaviour is asked for in the whole form.
+        """
+        z = require_edges(fc, self.atlas, task.people)
+        self._require_task(task)
+        if behaviour is not None and behaviour.people != task.people:
+            raise TwinError("expected behaviour of the people of the task, found others")
+        present = task.onset >= 0
+        rt_s = np.full((len(self.members), len(z)), np.nan)
+        by_condition = np.full((*rt_s.shape, len(self.conditions)), np.nan)
+        probability = np.zeros((*task.onset.shape, task.n_actions + 1))
+        counts = np.zeros(len(z))
+        with deterministic(threads):
+            for k, member in enumerate(self.members):
+                rows = np.flatnonzero(self.may_tell(member, task.people))
+                if not len(rows):
+                    continue
+                own = task.of(rows)
+                who = self.who(member, z[rows], behaviour.of(rows) if behaviour else None)
+                mean, sd, p = readings(member.parameters, member.shape, member.settings, own, who)
+                trial_s = np.exp(mean + 0.5 * sd**2)  # the mean of a log-normal
+                rt_s[k, rows] = _mean_over(trial_s, present[rows])
+                for place in range(len(self.conditions)):
+                    by_condition[k, rows, place] = _mean_over(
+                        trial_s, present[rows] & (own.condition == place)
+                    )
+                probability[rows] += p
+                counts[rows] += 1
+        with np.errstate(invalid="ignore"):
+            probability /= counts[:, None, None, None]
+        probability[~present] = np.nan
+        return Simulation(task.people, rt_s, by_condition, probability, self.conditions)
+
+    def who(self, member: Member, edges: Float64, behaviour: Examples | None) -> Float64:
+        """What a member's network takes of people: of their edges, and of trials where given."""
+        who = member.who(edges)
+        if behaviour is None:
+            return who
+        if member.map is None:
+            raise TwinError(
+                "expected a twin of the low-rank form for k-shot, found the whole form; leave"
+                " behaviour out, or fit a low-rank twin"
+            )
+        codes, _ = infer_codes(
+            member.parameters, member.shape, member.settings, behaviour, who, member.map.spread
+        )
+        return codes
+
+    def may_tell(self, member: Member, people: Iterable[str]) -> NDArray[np.bool_]:
+        """Whom a member was not trained with, shape (n_people,)."""
+        fold_of = dict(zip(self.people, self.folds.tolist(), strict=True))
+        return np.array(
+            [fold_of.get(digest_of_name(name), member.fold) == member.fold for name in people]
+        )
+
+    def outside(self, fc: ArrayLike, people: Sequence[str]) -> NDArray[np.bool_]:
+        """Whose connectome is outside the training distribution of most members that may tell."""
+        z = require_edges(fc, self.atlas, people)
+        votes = np.zeros(len(z))
+        counts = np.zeros(len(z))
+        seen: dict[int, NDArray[np.bool_]] = {}
+        for member in self.members:
+            if member.fold not in seen:
+                seen[member.fold] = member.basis.outside(z)
+            tells = self.may_tell(member, people)
+            votes += tells & seen[member.fold]
+            counts += tells
+        return np.asarray(votes > 0.5 * counts)
+
+    def _require_task(self, task: Examples) -> None:
+        for name in ("channels", "conditions"):
+            expected, found = getattr(self, name), getattr(task, name)
+            if expected != found:
+                raise TwinError(
+                    f"expected a task with the {name} {', '.join(expected)}, found"
+                    f" {', '.join(found)}; encode it as the twin's training data"
+                )
+
+
+def require_edges(fc: ArrayLike, atlas: Atlas, people: Sequence[str]) -> Float64:
+    """Edges as float64 (n_people, n_edges), checked; whole matrices are taken apart.
+
+    Parameters
+    ----------
+    fc : array_like, shape (n_people, n_edges) or (n_people, n_rois, n_rois)
+        Fisher z. The diagonal of matrices is not looked at.
+    atlas : Atlas
+    people : sequence of str
+        To name who is wrong.
+
+    Raises
+    ------
+    AtlasError
+        If the size is not that of the atlas, or a matrix is not symmetric.
+    ScaleError
+        If the values are correlations, or of no scale known.
+    TwinError
+        If the number of people is another, or an ROI is NaN.
+    """
+    z = np.asarray(fc, np.float64)
+    if z.ndim == 3 and z.shape[1:] == (atlas.n_rois, atlas.n_rois):
+        a, b = atlas.edges().T
+        upper, lower = z[:, a, b], z[:, b, a]
+        wrong = ~np.all(np.isclose(upper, lower, atol=1e-6, equal_nan=True), axis=1)
+        if wrong.any():
+            raise AtlasError(
+                f"expected symmetric matrices, found that of {_first(people, wrong)} is not; give"
+                " Fisher z of ROI by ROI"
+            )
+        z = upper
+    if z.ndim != 2 or z.shape[1] != atlas.n_edges:
+        raise AtlasError(
+            f"expected {atlas.n_edges} edges of the {atlas.n_rois} ROIs of atlas {atlas.name},"
+            f" found an array of shape {z.shape}; take connectomes of this atlas"
+        )
+    if len(z) != len(people):
+        raise TwinError(
+            f"expected connectomes of {len(people)} people, found {len(z)}; one row a person"
+        )
+    lost = ~np.isfinite(z).all(axis=1)
+    if lost.any():
+        edge = int(np.flatnonzero(~np.isfinite(z[np.flatnonzero(lost)[0]]))[0])
+        a, b = atlas.edges()[edge]
+        raise TwinError(
+            f"expected finite edges, found NaN in {_first(people, lost)} at"
+            f" {atlas.labels[a]}--{atlas.labels[b]}; leave out the ROI, or the person"
+        )
+    # strong edges of every person pass 1 in Fisher z and never do in r
+    if len(z) and atlas.n_rois >= 30 and np.abs(z).max(axis=1).max() <= 1.0:
+        raise ScaleError(
+            "expected Fisher z, found no value beyond ±1 as in correlations; give np.arctanh(r)"
+        )
+    if np.abs(z).max(initial=0.0) > 10.0:
+        raise ScaleError("expected Fisher z, found values beyond ±10; check what they are")
+    return z
+
+
+def digest_of_name(name: str) -> str:
+    """What files keep of a person's name; `sub-` in front is not part of it."""
+    import hashlib
+
+    return hashlib.sha256(name.removeprefix("sub-").encode()).hexdigest()[:16]
+
+
+def _mean_over(values: Float64, keep: NDArray[np.bool_]) -> Float64:
+    """Mean of each person's values that are kept, NaN where none is; (n_people,)."""
+    counts = keep.sum(axis=(1, 2))
+    total = np.where(keep, values, 0.0).sum(axis=(1, 2))
+    return np.asarray(np.where(counts > 0, total / np.maximum(counts, 1), np.nan))
+
+
+def _first(people: Sequence[str], wrong: NDArray[np.bool_]) -> str:
+    return f"sub-{people[int(np.flatnonzero(wrong)[0])].removeprefix('sub-')}"
