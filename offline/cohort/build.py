@@ -25,7 +25,7 @@ from offline.blocks import Executor, open_executor
 from offline.cohort.consent import Tombstones
 from offline.cohort.exclusion import Limits, Reasons, before_reading, kept_rois, once_read
 from offline.cohort.people import People
-from offline.cohort.sources import Entry, Source
+from offline.cohort.scans import Entry, Source
 from offline.cohort.stored import ABOUT, FORMAT, TEXT_COLUMNS, Cohort, write_generation
 from offline.errors import CohortError
 from offline.store import EdgeStore

@@ -31,7 +31,7 @@ from offline.atlas import Atlas, rois_of_edges
 from offline.cohort.arrays import variables
 from offline.cohort.people import MISSING, People, read_people
 from offline.cohort.releases import SEX_CODES, text_table
-from offline.cohort.sources import Entry, Scan, scan_of_matrix, stamp_of
+from offline.cohort.scans import Entry, Scan, scan_of_matrix, stamp_of
 from offline.errors import CohortError
 
 __all__ = [

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from offline.atlas import Atlas
 from offline.cohort.people import plain_id
-from offline.cohort.sources import Censoring, Entry, Scan, scan_of_series, stamp_of
+from offline.cohort.scans import Censoring, Entry, Scan, scan_of_series, stamp_of
 from offline.errors import AtlasError, CohortError
 
 __all__ = ["STRATEGIES", "DerivativesSource", "Strategy", "people_of_tree"]

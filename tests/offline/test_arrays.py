@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from offline.atlas import Atlas
 from offline.cohort.arrays import Array, load_array, matched, variables
 from offline.cohort.matrices import edges_of_matrix
-from offline.cohort.sources import Censoring, Entry, open_source
+from offline.cohort.scans import Censoring, Entry
+from offline.cohort.sources import open_source
 from offline.errors import AtlasError, CohortError, ScaleError
 from tests.offline.cohorts import ATLAS, series
 

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 import offline.blocks
+import offline.engines
 from offline.blocks import open_executor
 from offline.errors import DecodeError, ExecutorError
 from tests.offline.work import correlate, count_calls, die_once, fail, square, threads
@@ -207,7 +208,7 @@ def test_dask_resumes_and_tells_errors(cluster: Any, tmp_path: Path) -> None:
 
 def test_no_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed")
-    monkeypatch.setattr(offline.blocks, "CONNECT_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(offline.engines, "CONNECT_TIMEOUT_S", 0.3)
     with (
         pytest.raises(ExecutorError, match=r"expected a Dask scheduler at tcp://127\.0\.0\.1:9"),
         open_executor("tcp://127.0.0.1:9"),

@@ -16,7 +16,7 @@ import offline.cohort.stored as stored
 from offline.atlas import Atlas
 from offline.blocks import open_executor
 from offline.cohort import Cohort, Limits, build_cohort, open_source, read_people
-from offline.cohort.sources import Censoring
+from offline.cohort.scans import Censoring
 from offline.errors import AtlasError, CohortError, ExecutorError, ScaleError
 from offline.fc import fc_edges
 from tests.offline.cohorts import ATLAS, people_table, series, write_series

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from offline.atlas import Atlas
 from offline.cohort import Limits, build_cohort, read_people
 from offline.cohort.derivatives import STRATEGIES, DerivativesSource, Strategy, people_of_tree
-from offline.cohort.sources import Censoring, Entry
+from offline.cohort.scans import Censoring, Entry
 from offline.errors import AtlasError, CohortError
 from offline.fc import fc_edges
 from tests.offline.cohorts import ATLAS, series

@@ -345,7 +345,7 @@ class Mortal:
         return ""
 
     def read(self, entry: Any) -> Any:
-        from offline.cohort.sources import Censoring, scan_of_series
+        from offline.cohort.scans import Censoring, scan_of_series
 
         if self.folder is not None and entry.row == self.victim:
             try:

@@ -17,7 +17,7 @@ from offline.cohort.consent import Tier
 from offline.cohort.derivatives import DerivativesSource, Strategy
 from offline.cohort.matrices import Kind
 from offline.cohort.releases import open_people, traveling_people
-from offline.cohort.sources import Censoring, Source
+from offline.cohort.scans import Censoring, Source
 from offline.errors import CohortError
 
 __all__ = ["cohort"]
