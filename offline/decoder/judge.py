@@ -184,4 +184,5 @@ class Judge:
         if not self.task.categorical:
             return metrics.correlation(y, own)
         table = metrics.site_aucs(y == 1, own, np.full(len(y), "site"))
-        return Figure(*(float(v) for v in table.loc[0, ["auc", "low", "high"]]), 0.5)
+        value, low, high = table.loc[0, ["auc", "low", "high"]].astype(float)
+        return Figure(value, low, high, 0.5)

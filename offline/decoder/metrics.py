@@ -253,7 +253,7 @@ def _drawn_aucs(
     of_positive, of_negative = draws[:, positive], draws[:, negative]
     wins = np.einsum("dj,dj->d", of_positive @ above.astype(np.float32), of_negative)
     pairs = of_positive.sum(axis=1, dtype=np.float64) * of_negative.sum(axis=1, dtype=np.float64)
-    return np.divide(wins, pairs, out=np.full(len(draws), np.nan), where=pairs > 0.0)
+    return _ratio(wins, pairs)
 
 
 def threshold_figures(
@@ -297,11 +297,11 @@ def threshold_figures(
 def _counts(y: NDArray[np.bool_], said: NDArray[np.bool_], draws: NDArray[Any]) -> Float64:
     """True positives, false negatives, false positives, true negatives; shape (4, n_draws)."""
     kinds = np.stack([y & said, y & ~said, ~y & said, ~y & ~said]).astype(np.float32)
-    return (kinds @ draws.T).astype(np.float64)
+    return np.asarray(kinds @ draws.T, np.float64)
 
 
 def _ratio(a: Float64, b: Float64) -> Float64:
-    return np.divide(a, b, out=np.full(np.shape(a), np.nan), where=b > 0.0)
+    return np.asarray(np.divide(a, b, out=np.full(np.shape(a), np.nan), where=b > 0.0))
 
 
 def _accuracy(counts: Float64) -> Float64:
@@ -320,7 +320,9 @@ def _mcc(counts: Float64) -> Float64:
     """Matthews' correlation; 0 where one answer was given throughout."""
     tp, fn, fp, tn = counts
     scale = np.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
-    return np.divide(tp * tn - fp * fn, scale, out=np.zeros(len(scale)), where=scale > 0.0)
+    out = np.zeros(len(scale))
+    np.divide(tp * tn - fp * fn, scale, out=out, where=scale > 0.0)
+    return out
 
 
 def _balanced(

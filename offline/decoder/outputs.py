@@ -203,7 +203,7 @@ def permuted_run(task: Task, permutation: int) -> dict[str, Any]:
 
 def _rows_at(task: Task, site: str) -> Ints:
     rows = task.samples.rows
-    return rows[task.sites[rows].astype(str) == site]
+    return np.asarray(rows[task.sites[rows].astype(str) == site])
 
 
 def _fold(task: Task, target: Float64, folds: Ints, fold: int) -> Float64:

@@ -224,7 +224,7 @@ def make_decoder(
     """The estimator of a selector, unfitted; the arguments are those of the command."""
     if draws < 1:
         raise DecodeError(f"expected at least one draw, found {draws}; use 10")
-    known = {"random_state": seed, "within_person": within_person}
+    known: dict[str, Any] = {"random_state": seed, "within_person": within_person}
     if selector == "lasso":
         kind = LassoEnsemble if categorical else LassoEnsembleRegressor
         return kind(n_undersamples=draws, **known)
@@ -358,8 +358,12 @@ def write_study(
     validation : Validation
     folder : str or Path
         Files that are there are replaced.
-    atlas, coordinates, title, excluded, notes
-        As of `offline.report.write_report`.
+    atlas : Atlas or None
+    coordinates : ndarray of float64, shape (n_rois, 3), or None
+    title : str
+    excluded : sequence of tuple
+    notes : sequence of str
+        All five as of `offline.report.write_report`.
     source : dict or None
         What the decoder was made from, to be kept with the results.
 

@@ -272,19 +272,20 @@ def _run(
     checkpoint: str | Path | None,
     say: Callable[[str], None] | None,
 ) -> _Found:
-    started_s = time.process_time()
+    started_s, started_cpu_s = time.monotonic(), time.process_time()
     outputs, decoder = out_of_fold(task, executor)
-    cpu_s = time.process_time() - started_s
+    elapsed_s, cpu_s = time.monotonic() - started_s, time.process_time() - started_cpu_s
     n_sites = len(set(task.sites[task.samples.rows].tolist()))
     n_left = n_sites if leave_out and n_sites > 1 else 0
     if say is not None:
         say(
-            f"one run: {cpu_s:.1f} s of CPU; {n_left} sites left out and {n_permutations}"
-            f" permutations to come: about {(n_left + n_permutations) * cpu_s / 60:.1f} minutes of"
-            " CPU"
+            f"one run took {elapsed_s:.1f} s ({cpu_s:.1f} s of CPU in this process); {n_left} sites"
+            f" left out and {n_permutations} permutations to come: about"
+            f" {(n_left + n_permutations) * elapsed_s / 60:.1f} minutes"
         )
     folder = None if checkpoint is None else Path(checkpoint)
-    left, told = np.full(len(task.y), np.nan), {}
+    left = np.full(len(task.y), np.nan)
+    told: dict[str, str] = {}
     if n_left:
         left, told = left_out_sites(task, executor, None if folder is None else folder / "sites")
     permuted = executor.map(

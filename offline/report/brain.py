@@ -116,7 +116,7 @@ def _centres(path: Path) -> dict[int, Float64]:
     from nilearn.plotting import find_parcellation_cut_coords
 
     try:
-        image = nibabel.load(path)
+        image: Any = nibabel.load(path)
         # every second millimetre is enough for a picture, and eight times faster
         step = [max(1, int(COARSE_MM / size)) for size in image.header.get_zooms()[:3]]
         image = image.slicer[:: step[0], :: step[1], :: step[2]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -29,7 +30,7 @@ WIDTH_IN = 4.9
 
 MOST_POINTS = 3000
 
-STYLE = {
+STYLE: dict[str, Any] = {
     "font.size": 9,
     "font.family": "sans-serif",
     "axes.edgecolor": QUIET,
@@ -65,7 +66,7 @@ def forest(sites: pd.DataFrame, overall: Figure, left_out: Figure | None, what: 
                 [value - sites[f"{key}low"], sites[f"{key}high"].to_numpy(float) - value]
             )
             size = 3.0 + 5.0 * np.sqrt(sites["n"].to_numpy(float) / sites["n"].max())
-            kind = {"fmt": "none", "ecolor": colour, "lw": 1.2}
+            kind: dict[str, Any] = {"fmt": "none", "ecolor": colour, "lw": 1.2}
             axes.errorbar(value[known], place[known] + shift, xerr=spread[:, known], **kind)
             points = {"color": colour, "s": size[known] ** 2, "zorder": 3, "lw": 0}
             axes.scatter(value[known], place[known] + shift, label=label, **points)
@@ -177,7 +178,7 @@ def calibration(bins: pd.DataFrame, positive: str) -> str:
         axes.plot([0, 1], [0, 1], color=QUIET, lw=0.9, ls="--")
         value = bins["observed"].to_numpy(float)
         spread = np.stack([value - bins["low"], bins["high"].to_numpy(float) - value])
-        kind = {"fmt": "o", "color": ACCENT, "ms": 5, "lw": 1.2}
+        kind: dict[str, Any] = {"fmt": "o", "color": ACCENT, "ms": 5, "lw": 1.2}
         axes.errorbar(bins["predicted"], value, yerr=np.maximum(spread, 0.0), **kind)
         axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
         axes.set_xlabel(f"predicted probability of {positive}")
@@ -225,14 +226,19 @@ def _diamond(axes: Axes, figure: Figure, at: float, colour: str) -> None:
 
 def _legend_above(axes: Axes) -> None:
     """Outside the curves, so that it never covers one."""
-    place = {"loc": "lower left", "bbox_to_anchor": (-0.01, 0.99), "borderaxespad": 0.2}
+    place: dict[str, Any] = {
+        "loc": "lower left",
+        "bbox_to_anchor": (-0.01, 0.99),
+        "borderaxespad": 0.2,
+    }
     if axes.get_legend_handles_labels()[1]:
         axes.legend(ncols=4, fontsize=8, handlelength=1.4, columnspacing=1.4, **place)
 
 
 def svg(name: str, draw: Callable[[Canvas], None], height_in: float) -> str:
     """The text of a drawing; ids of one figure are kept apart from those of the others."""
-    with mpl.rc_context({**STYLE, "svg.hashsalt": name}):
+    style: Any = {**STYLE, "svg.hashsalt": name}
+    with mpl.rc_context(style):
         canvas = Canvas(figsize=(WIDTH_IN, height_in), layout="constrained")
         draw(canvas)
         buffer = io.StringIO()

@@ -66,7 +66,7 @@ class Rest:
 
     @property
     def sites(self) -> NDArray[Any]:
-        return self.people["site"].to_numpy(object)
+        return np.asarray(self.people["site"], object)
 
 
 def load(folder: Path) -> Rest:
