@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import scipy.io
 from numpy.typing import NDArray
@@ -175,4 +174,3 @@ def test_who_traveled_where_and_when(tmp_path: Path) -> None:
     (source / "sub-03" / "ses-1").mkdir(parents=True)
     with pytest.raises(CohortError, match="expected sessions ses-siteCODE, found ses-1"):
         traveling_people(source)
-    assert isinstance(table, pd.DataFrame)
