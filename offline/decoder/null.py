@@ -2,7 +2,7 @@
 
 With tens of thousands of edges some are chosen often by chance. Labels are permuted, the whole
 recipe is run again (harmonization, folds and draws included), and the count of the most often
-chosen edge is kept. An edge is reported if its own count lies above what that maximum reaches, which
+chosen edge is kept. An edge is reported if its own count lies above what that maximum reaches: this
 holds the error over all edges at once where no edge differs. Where some do, edges correlated with
 them help to predict without differing themselves and can exceed it too (5 of 18 reported edges in
 the simulation of `make proof decoder`): the list is of edges that the decoder relies on.
