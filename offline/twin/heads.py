@@ -136,14 +136,13 @@ def bold_of(h: Tensor, weights: Tensor, examples: Examples) -> Tensor:
     index = tuple(part.to(h.device) for part in index)
     line = line.index_put(index, activity[torch.as_tensor(counts).to(h.device)])
     kernel = canonical_hrf(np.arange(0.0, LENGTH_S, step_s)) * step_s
-    taps = torch.as_tensor(kernel[::-1].copy()).to(activity)
-    padded = torch.nn.functional.pad(line.mT.reshape(-1, 1, length), (len(kernel) - 1, 0))
-    response = torch.nn.functional.conv1d(padded, taps[None, None])
-    response = response.reshape(n_people, n_regions, length)
+    n = length + len(kernel)  # room for the response to the last step: nothing wraps around
+    taps = torch.fft.rfft(torch.as_tensor(kernel).to(activity), n=n)
+    response = torch.fft.irfft(torch.fft.rfft(line, n=n, dim=1) * taps[:, None], n=n, dim=1)
     volume = np.round(np.nan_to_num(examples.bold_s) / step_s).astype(np.int64)
     volume = np.clip(begin[:, :, None] + volume, 0, length - 1)
     rows = torch.arange(n_people, device=h.device)[:, None, None]
-    read: Tensor = response.mT[rows, _long(volume, h)]
+    read: Tensor = response[rows, _long(volume, h)]
     return read
 
 

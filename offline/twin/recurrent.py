@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 __all__ = ["recur"]
 
+CACHE_BYTES = 768 * 1024
+MIN_TOGETHER = 4
+"""People, however large their weights: fewer make the products too small."""
+
 
 def recur(x: Tensor, input_weights: Tensor, recurrent_weights: Tensor) -> Tensor:
     """States over time of people with weight matrices of their own.
@@ -59,25 +63,48 @@ def _recurrence() -> Any:
         def forward(ctx: Any, x: Tensor, b: Tensor, w: Tensor) -> Tensor:
             b_columns, w_columns = b.mT.contiguous(), w.mT.contiguous()
             h = x.new_empty((*x.shape[:3], w.shape[1]))
-            for t in range(len(x)):
-                torch.bmm(x[t], b_columns, out=h[t])
-                if t:
-                    torch.baddbmm(h[t], h[t - 1], w_columns, out=h[t])
-                h[t].tanh_()
+            for people in _parts(h):
+                h_part, x_part = h[:, people], x[:, people]
+                b_part, w_part = b_columns[people], w_columns[people]
+                for t in range(len(x)):
+                    torch.bmm(x_part[t], b_part, out=h_part[t])
+                    if t:
+                        torch.baddbmm(h_part[t], h_part[t - 1], w_part, out=h_part[t])
+                    h_part[t].tanh_()
             ctx.save_for_backward(x, w, h)
             return h
 
         @staticmethod
         def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
             x, w, h = ctx.saved_tensors
-            delta = torch.empty_like(h)
-            tanh_backward(grad[-1], h[-1], grad_input=delta[-1])
-            for t in range(len(h) - 2, -1, -1):
-                torch.baddbmm(grad[t], delta[t + 1], w, out=delta[t])
-                tanh_backward(delta[t], h[t], grad_input=delta[t])
-            return None, _products(delta, x), _products(delta[1:], h[:-1])
+            grad_b = x.new_empty((*w.shape[:2], x.shape[-1]))
+            grad_w = torch.empty_like(w)
+            for people in _parts(h):
+                h_part, grad_part, w_part = h[:, people], grad[:, people], w[people]
+                delta = torch.empty_like(h_part)
+                tanh_backward(grad_part[-1], h_part[-1], grad_input=delta[-1])
+                for t in range(len(h) - 2, -1, -1):
+                    torch.baddbmm(grad_part[t], delta[t + 1], w_part, out=delta[t])
+                    tanh_backward(delta[t], h_part[t], grad_input=delta[t])
+                grad_b[people] = _products(delta, x[:, people])
+                grad_w[people] = _products(delta[1:], h_part[:-1])
+            return None, grad_b, grad_w
 
     return Recurrence
+
+
+def _parts(h: Tensor) -> list[slice]:
+    """People who go through all steps together.
+
+    What a step touches, their weights and two states, is to stay in the processor's cache from
+    one step to the next; a GPU takes everybody at once.
+    """
+    _, n_people, n_segments, n_units = h.shape
+    if h.is_cuda:
+        return [slice(0, n_people)]
+    own = (n_units * n_units + 3 * n_segments * n_units) * h.element_size()
+    n = max(MIN_TOGETHER, CACHE_BYTES // own)
+    return [slice(begin, min(begin + n, n_people)) for begin in range(0, n_people, n)]
 
 
 def _products(delta: Tensor, before: Tensor) -> Tensor:
