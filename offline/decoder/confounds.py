@@ -62,8 +62,10 @@ def confounding(
         Cramér's V, or for a continuous target the share of its SD that is between sites; warnings.
     """
     assert samples.sites is not None
-    first = samples.rows[np.unique(samples.people[samples.rows], return_index=True)[1]]
-    site, value = samples.sites[first].astype(str), y[first]
+    # a person counts once for each value: of a trait once, of a state before and after
+    own = np.stack([samples.people[samples.rows].astype(float), y[samples.rows]], axis=1)
+    once = samples.rows[np.sort(np.unique(own, axis=0, return_index=True)[1])]
+    site, value = samples.sites[once].astype(str), y[once]
     if not categorical:
         groups = pd.DataFrame({"site": site, "value": value}).groupby("site")["value"]
         table = groups.agg(people="count", mean="mean", SD="std").reset_index()

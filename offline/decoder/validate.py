@@ -212,6 +212,7 @@ def validate(
     else:
         found = _run(task, executor, n_permutations, leave_out, checkpoint, say)
     figures, pooled = judge.figures(found.outputs, found.left)
+    motion = judge.motion(found.outputs, people)
     bins, brier, error = None, float("nan"), float("nan")
     if task.categorical:
         known = getattr(found.decoder, "out_of_fold_calibrated_", found.outputs)
@@ -227,12 +228,12 @@ def validate(
         site_prediction=predict_site(task.samples, task.harmonizer, seed, executor),
         confounds=table,
         confounding=v,
-        motion=judge.motion(found.outputs, people),
+        motion=motion,
         calibration=bins,
         brier=brier,
         calibration_error=error,
         selection=_selection(found),
-        warnings=warnings,
+        warnings=(*warnings, *_of_motion(motion)),
         notes=_notes(task, found),
         settings={
             "estimator": described(task.estimator),
@@ -382,6 +383,17 @@ def _selection(found: _Found) -> SelectionNull | None:
     largest = np.array([run["largest"] for run in found.permuted], np.int64)
     counts, n_models = found.decoder.selection_counts_, len(found.decoder.intercept_)
     return SelectionNull(counts, largest, n_models, QUANTILE, found.cpu_s)
+
+
+def _of_motion(motion: dict[str, Figure]) -> list[str]:
+    """A warning where outputs go with motion within sites."""
+    figure = motion.get("within sites")
+    if figure is None or figure.covers_chance:
+        return []
+    return [
+        f"Outputs go with motion: r with mean FD within sites is {figure}. Part of what is told"
+        " may be motion; exclude by FD or match groups for it."
+    ]
 
 
 def _notes(task: Task, found: _Found) -> tuple[str, ...]:

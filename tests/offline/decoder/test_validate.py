@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier
 
 from offline.blocks import open_executor
@@ -217,6 +217,31 @@ def test_repeated_scans_of_a_person_are_drawn_together() -> None:
     assert any("240 scans are repeats" in note for note in thrice.notes)
 
 
+def test_a_state_is_told_from_what_changed_within_people() -> None:
+    """Before and after treatment: people differ much more than sessions do."""
+    rng = np.random.default_rng(0)
+    n = 36
+    own = rng.standard_normal((n, 30))
+    before, after = (own + 0.2 * rng.standard_normal((n, 30)) for _ in range(2))
+    after[:, :4] += 0.4
+    people = pd.DataFrame(
+        {
+            "participant": np.tile([f"p{k}" for k in range(n)], 2),
+            "site": np.tile(["A", "B"], n),
+            "session": np.repeat(["1", "2"], n),
+        }
+    )
+    model = clone(SMALL).set_params(within_person=True)
+    X = np.vstack([before, after])
+    y = people["session"].to_numpy(object)
+    found = validate(X, y, people, model, None, n_permutations=2, target="session")
+    assert found.classes == ("1", "2")
+    assert found.figures["AUC within sites"].low > 0.8
+    assert found.figures["AUC at sites left out"].low > 0.7
+    assert found.confounds[["1", "2"]].to_numpy().tolist() == [[18, 18], [18, 18]]
+    assert found.permuted["AUC within sites"].max() < 0.8
+
+
 # --- what is refused or said loudly -----------------------------------------------------------
 
 
@@ -296,6 +321,17 @@ def test_sites_that_judge_nothing_are_named() -> None:
     assert found.sites["value"].isna().tolist() == [False, False, True, True]
     without = judged(cohort(sizes=[40, 40, 10], prevalence=[0.5, 0.5, 0.0]))
     assert "Sites without MDD: S03" in " ".join(without.warnings)
+
+
+def test_outputs_that_go_with_motion_are_warned_of() -> None:
+    c = cohort(prevalence=[0.5, 0.5, 0.5])
+    sick = c.diagnosis == "MDD"
+    c.people["mean_fd"] = 0.1 + 0.1 * sick + 0.01 * np.random.default_rng(0).random(120)
+    found = judged(c, leave_out=False)
+    assert found.motion["within sites"].low > 0.3
+    assert found.warnings[-1].startswith("Outputs go with motion")
+    c.people["mean_fd"] = np.nan
+    assert not judged(c, leave_out=False).motion
 
 
 def test_one_site_says_nothing_of_another() -> None:
