@@ -1,4 +1,4 @@
-"""Faces/shapes matching: which of the two pictures below is the one above?
+"""Faces/shapes matching: of two pictures below, the one that is like the one above.
 
 After Hariri et al. 2002 (doi:10.1006/nimg.2002.1179), with the timing of OpenNeuro ds005237
 (Chopra et al. 2024, doi:10.1101/2024.06.18.24309054): a countdown of four screens of 2 s, then 18
@@ -29,9 +29,10 @@ from pydantic import PositiveFloat, PositiveInt, model_validator
 from rtloop.errors import ConfigError
 from stimuli.eventlog import EventLog, events_path
 from stimuli.pen import Look, Pen
+from stimuli.room import Draw, Room, Stopped, TaskConfig
 from stimuli.scenes import Cross
 from stimuli.taskmain import OVER, READY, command_line, finish, seed_of
-from stimuli.taskrun import Draw, Paper, Room, Shown, Stopped, TaskConfig, Trial, run_trials
+from stimuli.taskrun import Paper, Shown, Trial, run_trials
 
 __all__ = ["SHAPES", "MatchingConfig", "find_faces", "main", "matching_run"]
 

@@ -1,4 +1,4 @@
-"""Colour–word Stroop task: which colour is this word printed in?
+"""Colour–word Stroop task: the colour a word is printed in, whatever it says.
 
 As in OpenNeuro ds005237 (Chopra et al. 2024, doi:10.1101/2024.06.18.24309054): 78 trials, 54
 congruent and 24 incongruent, three colours and keys, the first word 2 s after the start and the
@@ -23,9 +23,10 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from stimuli.eventlog import EventLog, events_path
 from stimuli.pen import Look, Pen
+from stimuli.room import Draw, Room, Stopped, TaskConfig
 from stimuli.scenes import Cross
 from stimuli.taskmain import OVER, READY, command_line, finish, seed_of
-from stimuli.taskrun import Draw, Paper, Room, Stopped, TaskConfig, Trial, run_trials
+from stimuli.taskrun import Paper, Trial, run_trials
 
 __all__ = ["COLOURS", "StroopConfig", "main", "stroop_trials"]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rtloop.errors import ConfigError, FcnefError
 from stimuli.eventlog import EventLog
-from stimuli.taskrun import Config, Room, read_task
+from stimuli.room import Config, Room, read_task
 
 __all__ = ["OVER", "READY", "command_line", "finish", "seed_of"]
 

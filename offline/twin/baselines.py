@@ -18,7 +18,8 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.linear_model import RidgeCV
 
 from offline.errors import TwinError
-from offline.twin.kshot import JamesStein, KShot, OwnMean
+from offline.twin.kshot import KShot
+from offline.twin.shrinkage import JamesStein, OwnMean
 
 __all__ = ["Cpm", "Demographics", "GroupMap", "JamesStein", "KShot", "KernelRidge", "OwnMean"]
 

@@ -141,7 +141,7 @@ def summarise(trials: Trials) -> pd.DataFrame:
     keys = ["participant", "task", "run"]
     rt_s = table["rt_s"].where(table["correct"])
     last = table.groupby(keys, sort=False)["trial"].transform("max")
-    early = table["trial"] <= (last - 1) // 2
+    early = table["trial"] <= last // 2
     odd = table["trial"] % 2 == 0
     frame = pd.DataFrame(
         {

@@ -76,10 +76,12 @@ def compare(
 
     Parameters
     ----------
-    truth, predictions, n_draws, seed
-        As of `evaluate`.
+    truth : array_like of float64, shape (n_people,)
+    predictions : mapping of str to array_like, shape (n_people,)
     ours, theirs : str
         Names among `predictions`.
+    n_draws, seed : int
+        As of `evaluate`.
 
     Returns
     -------

@@ -1,9 +1,7 @@
 """A person's mean response time from their first few trials, and what is known of everyone.
 
-Four estimators of the mean of later trials, all learned on other people. `OwnMean` takes the
-trials as they come. `JamesStein` shrinks their mean towards the group's, by its reliability
-(James & Stein 1961; empirical Bayes as in Efron & Morris 1975, doi:10.1080/01621459.1975.10479864).
-`KShot` knows more of how response times come about:
+An estimator of the mean of later trials, learned on other people, that knows more of how response
+times come about than their mean (`offline.twin.shrinkage`):
 
     g(RT[i, t]) = item[t] + prior[i] + level[i] + drift[i](t) + noise[i, t]
 
@@ -15,8 +13,8 @@ later trials given those seen, none included, brought to seconds.
 
 Which scale g response times are Gaussian on differs between tasks, and slow responses, which a
 robust level plays down, are part of the mean that is to be told. So the model is fitted on log,
-seconds and reciprocal, and the three predictions and the plain mean of the trials seen are
-stacked: non-negative weights, by least squares on training people that were left out in turn
+seconds and reciprocal, and the three predictions and the mean of the trials seen, less their
+items, are stacked: non-negative weights, by least squares on training people left out in turn
 (Breiman 1996, doi:10.1007/BF00117832), for every number of trials seen.
 """
 
@@ -33,8 +31,9 @@ from sklearn.linear_model import RidgeCV
 
 from offline.errors import TwinError
 from offline.twin.behaviour import first_correct
+from offline.twin.shrinkage import checked_trials, trial_means
 
-__all__ = ["SCALES", "JamesStein", "KShot", "OwnMean"]
+__all__ = ["SCALES", "KShot"]
 
 Float64 = NDArray[np.float64]
 Scale = Literal["log", "seconds", "reciprocal"]
@@ -60,73 +59,6 @@ SIZES = (0, 1, 2, 3, 5, 10, 20)
 between them weights are interpolated in log(1 + trials)."""
 
 PENALTIES = np.logspace(0.0, 3.0, 7)
-
-
-class OwnMean(RegressorMixin, BaseEstimator):
-    """The mean of the trials seen; the group's mean for a person with none.
-
-    Attributes
-    ----------
-    mean_ : float
-        Of the training people's later means, s.
-    """
-
-    def fit(self, rt_s: Float64, later_s: ArrayLike) -> Self:
-        """Learn the group's mean.
-
-        Parameters
-        ----------
-        rt_s : ndarray of float64, shape (n_people, n_trials)
-            Usable response times, NaN elsewhere.
-        later_s : array_like of float64, shape (n_people,)
-            Mean of later trials, s.
-        """
-        _, later = _checked(rt_s, later_s)
-        self.mean_ = float(later.mean())
-        return self
-
-    def predict(self, seen_s: Float64) -> Float64:
-        """Mean of later trials, shape (n_people,), from those seen (NaN elsewhere)."""
-        n_seen = np.isfinite(seen_s).sum(axis=1)
-        total = np.nansum(seen_s, axis=1)
-        return np.where(n_seen > 0, total / np.maximum(n_seen, 1), self.mean_)
-
-
-class JamesStein(RegressorMixin, BaseEstimator):
-    """The mean of the trials seen, shrunk towards the group's by its reliability.
-
-    Attributes
-    ----------
-    mean_ : float
-        Of the training people's later means, s.
-    between_, within_ : float
-        Variance between people and of one trial within a person, s².
-    early_ : ndarray of float64, shape (n_trials,)
-        Training people's mean of their first 1, 2, … usable trials, s: early trials are slower.
-    """
-
-    def fit(self, rt_s: Float64, later_s: ArrayLike) -> Self:
-        """Learn the group's mean and the two variances; arguments as of `OwnMean.fit`."""
-        rt, later = _checked(rt_s, later_s)
-        self.mean_ = float(later.mean())
-        n = np.isfinite(rt).sum(axis=1)
-        several = n > 1
-        variance = np.nanvar(rt[several], axis=1, ddof=1)
-        self.within_ = float(np.average(variance, weights=n[several] - 1))
-        observed = float(np.nanmean(rt, axis=1).var(ddof=1))
-        self.between_ = max(observed - self.within_ * float(np.mean(1.0 / n)), 1e-12)
-        self.early_ = np.array(
-            [np.mean(_means(first_correct(rt, k))) for k in range(1, rt.shape[1] + 1)]
-        )
-        return self
-
-    def predict(self, seen_s: Float64) -> Float64:
-        """Mean of later trials, shape (n_people,), from those seen (NaN elsewhere)."""
-        n = np.isfinite(seen_s).sum(axis=1)
-        own = np.nansum(seen_s, axis=1) / np.maximum(n, 1)
-        group = self.early_[np.clip(n, 1, len(self.early_)) - 1]
-        reliability = self.between_ / (self.between_ + self.within_ / np.maximum(n, 1))
-        return self.mean_ + np.where(n > 0, reliability * (own - group), 0.0)
 
 
 @dataclass(frozen=True)
@@ -195,7 +127,7 @@ class KShot(RegressorMixin, BaseEstimator):
         TwinError
             If there are fewer than 10 people, shapes differ, or a person has no later mean.
         """
-        rt, later = _checked(rt_s, later_s, fewest=10)
+        rt, later = checked_trials(rt_s, later_s, fewest=10)
         cells = np.zeros(rt.shape, np.int64) if conditions is None else conditions
         known = np.zeros((len(rt), 0)) if covariates is None else np.asarray(covariates, float)
         if cells.shape != rt.shape or len(known) != len(rt) or not np.isfinite(known).all():
@@ -236,7 +168,8 @@ class KShot(RegressorMixin, BaseEstimator):
         ----------
         seen_s : ndarray of float64, shape (n_people, n_trials)
             NaN for every trial that is not known; a person may have none.
-        conditions, covariates
+        conditions : ndarray, shape (n_people, n_trials), or None
+        covariates : ndarray of float64, shape (n_people, n_covariates), or None
             As of `fit`.
         return_std : bool
             Also return the standard error of each prediction.
@@ -285,7 +218,7 @@ class KShot(RegressorMixin, BaseEstimator):
         within = 1.4826 * float(np.nanmedian(np.abs(residual - own[:, None])))
         reach = self.clip * within
         pulled = np.clip(residual, own[:, None] - reach, own[:, None] + reach)
-        mean = _means(pulled)
+        mean = trial_means(pulled)
         middle, spread = known.mean(axis=0), known.std(axis=0) + 1e-12
         slope, intercept = _prior((known - middle) / spread, mean)
         prior = intercept + (known - middle) / spread @ slope
@@ -294,29 +227,6 @@ class KShot(RegressorMixin, BaseEstimator):
             scale, item, by_condition, self.clip, middle, spread, slope, intercept,
             person, drift, length, noise,
         )  # fmt: skip
-
-
-def _checked(rt_s: Float64, later_s: ArrayLike, fewest: int = 3) -> tuple[Float64, Float64]:
-    rt, later = np.asarray(rt_s, float), np.asarray(later_s, float)
-    if rt.ndim != 2 or later.shape != (len(rt),) or len(rt) < fewest:
-        raise TwinError(
-            f"expected trials (n_people, n_trials) of at least {fewest} people and one later mean"
-            f" each, found {rt.shape} and {later.shape}; add people"
-        )
-    if not np.isfinite(later).all() or not np.isfinite(rt).any(axis=1).all():
-        at = int(np.flatnonzero(~np.isfinite(later) | ~np.isfinite(rt).any(axis=1))[0])
-        raise TwinError(
-            f"expected a response time and a later mean of everyone, found none in row {at}; leave"
-            " out who is not usable"
-        )
-    if (rt[np.isfinite(rt)] <= 0.0).any():
-        raise TwinError("expected response times above 0 s, found others; leave them out as NaN")
-    return rt, later
-
-
-def _means(values: Float64) -> Float64:
-    n = np.isfinite(values).sum(axis=1)
-    return np.nansum(values, axis=1) / np.maximum(n, 1)
 
 
 def _to_scale(rt_s: Float64, scale: Scale) -> Float64:
@@ -334,7 +244,7 @@ def _from_scale(values: Float64, scale: Scale) -> Float64:
 
 def _items(values: Float64, cells: NDArray[Any]) -> tuple[Float64, dict[Any, float]]:
     """What each place and condition adds, people's levels apart; places shrunk to their noise."""
-    residual = values - _means(values)[:, None]
+    residual = values - trial_means(values)[:, None]
     there = np.isfinite(residual)
     by_condition: dict[Any, float] = {}
     for name in np.unique(cells[there]):
@@ -426,10 +336,12 @@ def _conditional_mean(
 
 
 def _parts(levels: list[_Level], seen: Float64, cells: NDArray[Any], known: Float64) -> Float64:
-    """What is stacked, shape (n_people, 4): predictions on each scale, the mean seen."""
+    """What is stacked, shape (n_people, 4): predictions on each scale, the mean less its items."""
     told = [_predicted(level, seen, cells, known) for level in levels]
+    plain = levels[SCALES.index("seconds")]
+    items = _item_of(plain.item, plain.by_condition, cells)
     # without a trial there is no mean: its weight is 0 then
-    return np.stack([*told, _means(seen)], axis=1)
+    return np.stack([*told, trial_means(seen - items)], axis=1)
 
 
 def _stack(parts: Float64, later: Float64) -> tuple[Float64, float]:

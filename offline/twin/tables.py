@@ -75,7 +75,8 @@ class RunData:
 def run_data(trials: Trials, spec: TaskSpec) -> RunData:
     """Arrange the trials of one run of one task."""
     rt_s = np.where(trials.grid("correct") == 1.0, trials.grid("rt_s"), np.nan)
-    cells = trials.grid("condition").astype(str)
+    # names of any length: NumPy's own text would cut them
+    cells = trials.grid("condition").astype(object)
     for name, condition in spec.conditions.items():
         cells[cells == name] = condition
     n_trials = rt_s.shape[1]

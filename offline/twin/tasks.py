@@ -10,36 +10,21 @@ A channel is on, 1, from the onset of a trial whose columns have the channel's v
 `stimulus_s` later, or until the next trial begins. Channels of several tasks are put side by
 side: a network that does both sees which task it is by which channels ever move.
 
-`MATCHING` and `STROOP` are the published tasks; another is a TOML file of the same entries:
-
-    name = "flanker"
-    choices = ["left", "right"]
-    response_window_s = 1.8
-    stimulus_s = 1.0
-    answer = "target"            # column that names the right choice
-    response = "response"        # column that names the choice made
-    [channels]
-    "target left" = { target = "left" }
-    "target right" = { target = "right" }
-    "flankers incongruent" = { trial_type = ["incongruent"] }
-    [conditions]                 # trial types that are one condition
-    incongruent = "incongruent"
+`MATCHING` and `STROOP` are the published tasks; `TaskSpec` describes others.
 """
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
 
 from offline.errors import TaskError
+from offline.twin.stimulus import choices_of, inputs_of
+from offline.twin.taskspec import MATCHING, STROOP, TaskSpec
 from offline.twin.trials import Trials
 
 __all__ = ["MATCHING", "N_STEPS", "STEP_S", "STROOP", "Bold", "Segments", "TaskSpec", "encode"]
@@ -53,110 +38,6 @@ Float64 = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Run = tuple[str, str, str]
 """Participant, task as the trial table calls it, run."""
-
-
-class TaskSpec(BaseModel):
-    """What a task shows and which choices it offers.
-
-    `aliases` are other names of the task in trial tables. An answer later than
-    `response_window_s` after the onset is beyond what a segment is sure to hold. `channels` give
-    for each channel the columns and values that switch it on; `condition` stands for
-    `trial_type`. `answer` and `response` name the columns of the right choice and of the choice
-    made, where the table has them; without a recorded response, a wrong choice is known only
-    where there are two.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    name: Annotated[str, Field(min_length=1)]
-    aliases: tuple[str, ...] = ()
-    choices: Annotated[tuple[str, ...], Field(min_length=2)]
-    response_window_s: PositiveFloat
-    stimulus_s: PositiveFloat
-    channels: dict[str, dict[str, str | tuple[str, ...]]]
-    conditions: dict[str, str] = {}
-    answer: str | None = None
-    response: str | None = None
-
-    @model_validator(mode="after")
-    def _sound(self) -> TaskSpec:
-        if len(set(self.choices)) < len(self.choices):
-            raise ValueError("each choice once")
-        if not self.channels or not all(self.channels.values()):
-            raise ValueError("at least one channel, each with a column and its values")
-        return self
-
-    @property
-    def chance(self) -> float:
-        """Share of right answers by guessing."""
-        return 1.0 / len(self.choices)
-
-    @classmethod
-    def load(cls, path: str | Path) -> TaskSpec:
-        """Read a task from TOML.
-
-        Raises
-        ------
-        TaskError
-            If it cannot be read or has a wrong entry; all are named.
-        """
-        try:
-            return cls.model_validate(tomllib.loads(Path(path).read_text(encoding="utf-8")))
-        except OSError as error:
-            raise TaskError(f"task {path}: expected a file, found {error.strerror}") from error
-        except tomllib.TOMLDecodeError as error:
-            raise TaskError(f"task {path}: expected TOML, found {error}; correct it") from error
-        except ValidationError as error:
-            wrong = "; ".join(
-                f"{'.'.join(map(str, entry['loc'])) or 'task'}: {entry['msg']}"
-                for entry in error.errors()
-            )
-            raise TaskError(f"task {path}: {wrong}; correct it") from error
-
-    def names(self, task: str) -> bool:
-        """Whether a trial table's task is this one."""
-        return task == self.name or task in self.aliases
-
-    def condition_of(self, trial_types: pd.Series) -> pd.Series:
-        """Condition of each trial; a trial type without one is its own."""
-        return trial_types.map(lambda kind: self.conditions.get(kind, kind))
-
-
-MATCHING = TaskSpec(
-    name="matching",
-    aliases=("hammer", "faces"),
-    choices=("left", "right"),
-    response_window_s=2.0,
-    stimulus_s=1.9,
-    channels={
-        "face": {"condition": "face"},
-        "shape": {"condition": "shape"},
-        "match left": {"answer": "left"},
-        "match right": {"answer": "right"},
-    },
-    answer="answer",
-    response="response",
-)
-"""Faces and shapes: which of two lower pictures is the upper one (Hariri et al. 2002,
-doi:10.1006/nimg.2002.1179). The public table does not tell the side: those channels stay 0."""
-
-STROOP = TaskSpec(
-    name="stroop",
-    choices=("red", "green", "blue"),
-    response_window_s=2.25,
-    stimulus_s=2.0,
-    channels={
-        **{f"word {colour}": {"stimulus_text": colour} for colour in ("red", "green", "blue")},
-        **{f"ink {colour}": {"stimulus_color": colour} for colour in ("red", "green", "blue")},
-    },
-    conditions={
-        **{f"con{k}": "congruent" for k in (1, 2, 3)},
-        **{f"inc{k}": "incongruent" for k in range(1, 7)},
-    },
-    answer="stimulus_color",
-    response="response",
-)
-"""Colour of a word that names the same or another colour (Stroop 1935, doi:10.1037/h0054651)."""
 
 
 @dataclass(frozen=True)
@@ -328,8 +209,8 @@ def encode(
     people = trials.people
     run_names, run_numbers = _numbered(table["run"])
     conditions, condition = _numbered(_conditions(table, tasks, which))
-    answer, choice = _choices(table, tasks, which)
-    inputs, channels = _inputs(
+    answer, choice = choices_of(table, tasks, which)
+    inputs, channels = inputs_of(
         table, tasks, which, segment, step, runs, (len(first), n_steps), step_s
     )
     volumes, volume_s = _bold(table, first, start_s, n_steps * step_s, bold, regions)
@@ -405,86 +286,6 @@ def _conditions(table: pd.DataFrame, tasks: Sequence[TaskSpec], which: Ints) -> 
         own = which == k
         out[own] = spec.name + " " + spec.condition_of(table["condition"][own])
     return out
-
-
-def _choices(table: pd.DataFrame, tasks: Sequence[TaskSpec], which: Ints) -> tuple[Ints, Ints]:
-    """The right action and the one taken of each trial; -1 where not known or not taken."""
-    answer = np.full(len(table), -1, np.int64)
-    choice = np.full(len(table), -1, np.int64)
-    taken = ~(table["missed"] | table["anticipated"]).to_numpy()
-    correct = table["correct"].to_numpy(bool)
-    for k, spec in enumerate(tasks):
-        own = which == k
-        right = _place(table, spec, spec.answer, own)
-        made = _place(table, spec, spec.response, own)
-        answer[own] = right[own]
-        inferred = np.where(correct, right, -1)
-        if len(spec.choices) == 2:
-            inferred = np.where(~correct & (right >= 0), 1 - right, inferred)
-        choice[own] = np.where(taken, np.where(made >= 0, made, inferred), -1)[own]
-    return answer, choice
-
-
-def _place(table: pd.DataFrame, spec: TaskSpec, column: str | None, own: NDArray) -> Ints:
-    """Choice that a column names, -1 where it names none or there is no such column."""
-    if column is None or column not in table.columns:
-        return np.full(len(table), -1, np.int64)
-    place = pd.Index(spec.choices).get_indexer(table[column])
-    strange = own & (place < 0) & table[column].notna().to_numpy()
-    if strange.any():
-        raise TaskError(
-            f"task {spec.name}, column {column}: expected one of {', '.join(spec.choices)}, found"
-            f" {table[column].to_numpy()[strange][0]!r}; correct the table or the task's choices"
-        )
-    return place.astype(np.int64)
-
-
-def _inputs(
-    table: pd.DataFrame,
-    tasks: Sequence[TaskSpec],
-    which: Ints,
-    segment: Ints,
-    step: Ints,
-    runs: Ints,
-    shape: tuple[int, int],
-    step_s: float,
-) -> tuple[Float32, tuple[str, ...]]:
-    names = [f"{spec.name}: {channel}" for spec in tasks for channel in spec.channels]
-    rises = np.zeros((shape[0], shape[1] + 1, len(names)), np.float32)
-    shown_s = np.array([spec.stimulus_s for spec in tasks])[which]
-    end = step + np.maximum(1, np.round(shown_s / step_s)).astype(np.int64)
-    same = (np.diff(segment, append=-1) == 0) & (np.diff(runs, append=-1) == 0)
-    end = np.where(same, np.minimum(end, np.roll(step, -1)), end)
-    end = np.minimum(end, shape[1])
-    column = 0
-    for k, spec in enumerate(tasks):
-        own = which == k
-        seen = np.zeros(len(table), bool)
-        for values in spec.channels.values():
-            on = own & _matches(table, values)
-            np.add.at(rises, (segment[on], step[on], column), 1.0)
-            np.add.at(rises, (segment[on], end[on], column), -1.0)
-            seen |= on
-            column += 1
-        if (own & ~seen).any():
-            row = table[own & ~seen].iloc[0]
-            raise TaskError(
-                f"task {spec.name}: expected a stimulus that a channel shows, found trial"
-                f" {row['trial']} of sub-{row['participant']} (trial type {row['condition']!r})"
-                " that none does; correct the table or the task's channels"
-            )
-    return np.cumsum(rises, axis=1)[:, :-1], tuple(names)
-
-
-def _matches(table: pd.DataFrame, values: Mapping[str, str | tuple[str, ...]]) -> NDArray[np.bool_]:
-    on = np.ones(len(table), bool)
-    for column, wanted in values.items():
-        column = "condition" if column == "trial_type" else column
-        if column not in table.columns:
-            return np.zeros(len(table), bool)
-        allowed = (wanted,) if isinstance(wanted, str) else wanted
-        on &= table[column].isin(allowed).to_numpy()
-    return on
 
 
 def _bold(

@@ -16,8 +16,8 @@ from PIL import Image
 from rtloop.errors import ConfigError, RecordError
 from stimuli.eventlog import EventLog, events_path
 from stimuli.matching import SHAPES, MatchingConfig, find_faces, matching_run
+from stimuli.room import read_task
 from stimuli.stroop import COLOURS, STIMULI, StroopConfig, stroop_trials
-from stimuli.taskrun import read_task
 from tests.stimuli.actor import Actor
 from tests.stimuli.xserver import XServer
 

@@ -55,8 +55,8 @@ def stroop(
     -------
     fcnef task stroop --participant p01 --session 1 --out bids --practice
     """
+    from stimuli.room import read_task
     from stimuli.stroop import StroopConfig, main
-    from stimuli.taskrun import read_task
 
     options = _options(participant, out, session, keys, practice, window, screen)
     return main(read_task(StroopConfig, options))
@@ -106,7 +106,7 @@ def matching(
     fcnef task matching --participant p01 --session 1 --out bids --faces faces/
     """
     from stimuli.matching import MatchingConfig, main
-    from stimuli.taskrun import read_task
+    from stimuli.room import read_task
 
     options = _options(participant, out, session, keys, practice, window, screen)
     return main(read_task(MatchingConfig, {**options, "faces": faces, "shapes_only": shapes_only}))

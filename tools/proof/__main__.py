@@ -33,6 +33,7 @@ PROOFS = {
     "decoder": "tools.bench.decoder",
     "honesty": "tools.bench.honesty",
     "rest": "tools.bench.rest",
+    "behaviour": "tools.bench.behaviour",
 }
 
 FOLDER = Path(__file__).parents[2] / "docs" / "proof"
