@@ -152,9 +152,9 @@ def _reached(
         <= cpu["combatlearn"],
     }
     reached |= {
-        f"{name}: peak <= {MOST_GB:g} GB": gb <= MOST_GB
-        for name, gb in memory.items()
-        if name.startswith("fcnef")
+        f"ComBat 2,000 x 71,631, {name}: peak <= {MOST_GB:g} GB": memory[f"fcnef, {name}"]
+        <= MOST_GB
+        for name in ("float32 in, new float64 out", "float64 in place")
     }
     n, e = traveling["n_scans"], traveling["n_edges"]
     reached |= {
