@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from scipy.fft import next_fast_len
 
 from offline.twin.examples import Examples
 from offline.twin.hrf import LENGTH_S, canonical_hrf
@@ -66,16 +67,14 @@ def read(h: Tensor, heads: dict[str, Tensor], examples: Examples) -> Readings:
 
 def rt_of(h: Tensor, weights: Tensor, examples: Examples) -> tuple[Tensor, Tensor]:
     """Mean and log SD of log RT of every trial, shape (n_people, n_segments, n_slots)."""
+    import torch
+
     onset = _long(np.maximum(examples.onset, 0), h)
     person, segment = _grid(onset)
-    states = [
-        h[(onset + round(after / examples.step_s)).clamp_max(len(h) - 1), person, segment]
-        for after in READ_S
-    ]
-    n = h.shape[-1]
-    both = weights[:, -1] + sum(
-        state @ weights[:, k * n : (k + 1) * n].mT for k, state in enumerate(states)
-    )
+    after = torch.tensor([round(at / examples.step_s) for at in READ_S], device=h.device)
+    step = (onset[..., None] + after).clamp_max(len(h) - 1)
+    seen = h[step, person[..., None], segment[..., None]]  # one gradient for all states
+    both = seen.flatten(start_dim=3) @ weights[:, :-1].mT + weights[:, -1]
     # bounds no data come near, so that a bad step early in training cannot run away
     return both[..., 0].clamp(-4.0, 4.0), both[..., 1].clamp(-4.0, 1.5)
 
@@ -91,39 +90,59 @@ def rt_loss(log_mean: Tensor, log_sd: Tensor, examples: Examples) -> Tensor:
     return torch.where(_mask(known, loss), loss, 0.0).sum(dim=(1, 2))
 
 
-def choice_loss(h: Tensor, weights: Tensor, examples: Examples) -> Tensor:
-    """Binary cross-entropy of all steps but those of trials of unknown choice, (n_people,)."""
+def choice_loss(logits: Tensor, examples: Examples) -> Tensor:
+    """Binary cross-entropy of all steps but those of trials of unknown choice, (n_people,).
+
+    Parameters
+    ----------
+    logits : Tensor, shape (n_steps, n_people, n_segments, n_actions)
+        Of the actions' rates.
+    examples : Examples
+        Of the same people and segments.
+    """
     import torch
 
     target, counts = _action_steps(examples)
-    logits = linear(h, weights)
     wanted = torch.as_tensor(target).to(logits)
     loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
     loss = loss.sum(dim=-1) * torch.as_tensor(counts).to(loss)
     return loss.sum(dim=(0, 2))
 
 
-def bold_loss(h: Tensor, heads: dict[str, Tensor], examples: Examples) -> Tensor:
-    """Negative log likelihood of BOLD, white noise of each region's own SD, (n_people,)."""
+def bold_loss(activity: Tensor, log_sd: Tensor, examples: Examples) -> Tensor:
+    """Negative log likelihood of BOLD, white noise of each region's own SD, (n_people,).
+
+    Parameters
+    ----------
+    activity : Tensor, shape (n_steps, n_people, n_segments, n_regions)
+    log_sd : Tensor, shape (n_regions,)
+        Of the noise.
+    examples : Examples
+        Of the same people and segments.
+    """
     import torch
 
     known = np.isfinite(examples.bold)
-    measured = torch.as_tensor(np.where(known, examples.bold, 0.0)).to(h)
-    log_sd = heads["bold_noise"]
-    predicted = bold_of(h, heads["bold"], examples)
+    measured = torch.as_tensor(np.where(known, examples.bold, 0.0)).to(activity)
+    predicted = bold_of(activity, examples)
     loss = 0.5 * ((measured - predicted) * torch.exp(-log_sd)) ** 2 + log_sd
     return torch.where(_mask(known, loss), loss, 0.0).sum(dim=(1, 2, 3))
 
 
-def bold_of(h: Tensor, weights: Tensor, examples: Examples) -> Tensor:
+def bold_of(activity: Tensor, examples: Examples) -> Tensor:
     """BOLD at the times of the volumes, (n_people, n_segments, n_volumes, n_regions).
 
-    All segments of a run are needed: a response lasts longer than a segment.
+    Parameters
+    ----------
+    activity : Tensor, shape (n_steps, n_people, n_segments, n_regions)
+        Of all segments of a run: a response lasts longer than a segment.
+    examples : Examples
+        Of the same people and segments.
     """
     import torch
 
-    step_s, n_steps = examples.step_s, len(h)
-    activity = linear(h, weights).permute(1, 2, 0, 3)  # (person, segment, step, region)
+    step_s, n_steps = examples.step_s, len(activity)
+    activity = activity.permute(1, 2, 0, 3)  # (person, segment, step, region)
     n_people, _, _, n_regions = activity.shape
     begin, length = _timeline(examples)
     at = begin[:, :, None] + np.arange(n_steps)
@@ -133,16 +152,17 @@ def bold_of(h: Tensor, weights: Tensor, examples: Examples) -> Tensor:
     person = np.broadcast_to(np.arange(n_people)[:, None, None], at.shape)
     line = activity.new_zeros(n_people, length, n_regions)
     index = (torch.as_tensor(person[counts]), torch.as_tensor(at[counts]))
-    index = tuple(part.to(h.device) for part in index)
-    line = line.index_put(index, activity[torch.as_tensor(counts).to(h.device)])
+    index = tuple(part.to(activity.device) for part in index)
+    line = line.index_put(index, activity[torch.as_tensor(counts).to(activity.device)])
     kernel = canonical_hrf(np.arange(0.0, LENGTH_S, step_s)) * step_s
-    n = length + len(kernel)  # room for the response to the last step: nothing wraps around
+    # room for the response to the last step, so that nothing wraps around
+    n = next_fast_len(length + len(kernel), real=True)
     taps = torch.fft.rfft(torch.as_tensor(kernel).to(activity), n=n)
     response = torch.fft.irfft(torch.fft.rfft(line, n=n, dim=1) * taps[:, None], n=n, dim=1)
     volume = np.round(np.nan_to_num(examples.bold_s) / step_s).astype(np.int64)
     volume = np.clip(begin[:, :, None] + volume, 0, length - 1)
-    rows = torch.arange(n_people, device=h.device)[:, None, None]
-    read: Tensor = response[rows, _long(volume, h)]
+    rows = torch.arange(n_people, device=activity.device)[:, None, None]
+    read: Tensor = response[rows, _long(volume, activity)]
     return read
 
 
@@ -150,8 +170,13 @@ def linear(h: Tensor, weights: Tensor) -> Tensor:
     """Outputs over time of weights (n_outputs, n_units + 1), or of such of each person."""
     if weights.dim() == 2:
         return h @ weights[:, :-1].mT + weights[:, -1]
-    # (step, person, segment, unit) by (person, unit, output)
-    return h @ weights[:, :, :-1].mT + weights[:, None, :, -1]
+    # one product a person over all steps: broadcasting would make one of every step
+    n_steps, n_people, n_segments, n_units = h.shape
+    rows = h.transpose(0, 1).reshape(n_people, -1, n_units)
+    import torch
+
+    both = torch.baddbmm(weights[:, None, :, -1], rows, weights[:, :, :-1].mT)
+    return both.view(n_people, n_steps, n_segments, -1).transpose(0, 1)
 
 
 def _action_steps(examples: Examples) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,6 @@ Parameters are a plain dict of tensors, the functions here are of them alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -21,13 +20,26 @@ import numpy as np
 
 from offline.errors import TwinError
 from offline.twin.examples import Examples
-from offline.twin.heads import READ_S, bold_loss, choice_loss, rt_loss, rt_of
+from offline.twin.heads import READ_S, bold_loss, choice_loss, linear, rt_loss, rt_of
 from offline.twin.recurrent import recur
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Parameters", "Settings", "Shape", "initial", "losses", "network", "states"]
+__all__ = [
+    "Parameters",
+    "Settings",
+    "Shape",
+    "gradients",
+    "initial",
+    "losses",
+    "network",
+    "states",
+]
+
+PART_BYTES = 24 * 2**20
+"""Below the size from which allocators give memory back to the system after every use."""
+
 
 Parameters = dict[str, "Tensor"]
 
@@ -218,22 +230,97 @@ def states(
     parameters: Parameters, shape: Shape, settings: Settings, examples: Examples, who: Tensor
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """States over time, (n_steps, n_people, n_segments, n_units), and the people's heads."""
-    import torch
-
-    inputs = torch.from_numpy(np.ascontiguousarray(examples.inputs.transpose(2, 0, 1, 3)))
     b, w, heads = network(parameters, shape, settings, who)
-    return recur(inputs.to(who.device), b, w), heads
+    return recur(_inputs(examples, who), b, w), heads
 
 
 def losses(
     parameters: Parameters, shape: Shape, settings: Settings, examples: Examples, who: Tensor
-) -> Mapping[str, Tensor]:
-    """Negative log likelihood of what each person did, `rt`, `choice` and `bold`, (n_people,)."""
+) -> dict[str, Tensor]:
+    """Negative log likelihood of what each person did: `rt`, `choice`, `bold`, each (n_people,)."""
     h, heads = states(parameters, shape, settings, examples, who)
-    parts = {
-        "rt": rt_loss(*rt_of(h, heads["rt"], examples), examples),
-        "choice": choice_loss(h, heads["choice"], examples),
+    return _losses(h, heads, examples)
+
+
+def gradients(
+    parameters: Parameters,
+    shape: Shape,
+    settings: Settings,
+    examples: Examples,
+    who: Tensor,
+    scale: Tensor,
+) -> tuple[float, dict[str, Tensor]]:
+    """The people's scaled loss, and its gradient by every parameter and by `who`.
+
+    A few people at a time go through the network and back, so that memory is theirs alone and is
+    used again by the next ones; what makes their weights is gone through once, at the end.
+
+    Parameters
+    ----------
+    parameters, shape, settings, examples, who
+        As of `losses`.
+    scale : Tensor, shape (n_people,)
+        What each person's loss is multiplied with.
+
+    Returns
+    -------
+    tuple
+        The sum over people, and gradients by name; `who` is that of the argument.
+    """
+    import torch
+
+    leaves = {name: values.detach().requires_grad_() for name, values in parameters.items()}
+    leaves["who"] = who.detach().requires_grad_()
+    b, w, heads = network(leaves, shape, settings, leaves["who"])
+    made = {"b": b, "w": w, **heads}
+    # what is shared by all has no dimension of people
+    own = {name for name, values in made.items() if values.dim() == 3}
+    slopes = {name: torch.zeros_like(values) for name, values in made.items()}
+    total = 0.0
+    for rows in _parts(who, examples, settings.units):
+        part = {
+            name: (values.detach()[rows] if name in own else values.detach()).requires_grad_()
+            for name, values in made.items()
+        }
+        some = examples.of(np.arange(len(who))[rows])
+        h = recur(_inputs(some, who), part["b"], part["w"])
+        loss = sum((each * scale[rows]).sum() for each in _losses(h, part, some).values())
+        found = torch.autograd.grad(loss, list(part.values()))
+        total += float(loss.detach())
+        for name, slope in zip(part, found, strict=True):
+            slopes[name][rows if name in own else slice(None)] += slope
+    wanted = torch.autograd.grad(list(made.values()), list(leaves.values()), list(slopes.values()))
+    return total, dict(zip(leaves, wanted, strict=True))
+
+
+def _losses(h: Tensor, heads: dict[str, Tensor], examples: Examples) -> dict[str, Tensor]:
+    import torch
+
+    parts = {"rt": rt_loss(*rt_of(h, heads["rt"], examples), examples)}
+    if "bold" not in heads:
+        return {**parts, "choice": choice_loss(linear(h, heads["choice"]), examples)}
+    n = examples.n_actions
+    outputs = linear(h, torch.cat([heads["choice"], heads["bold"]], dim=-2))
+    return {
+        **parts,
+        "choice": choice_loss(outputs[..., :n], examples),
+        "bold": bold_loss(outputs[..., n:], heads["bold_noise"], examples),
     }
-    if shape.regions:
-        parts["bold"] = bold_loss(h, heads, examples)
-    return parts
+
+
+def _parts(who: Tensor, examples: Examples, units: int) -> list[slice]:
+    """Who goes through the network together: states of `PART_BYTES` on a CPU."""
+    n_people = len(who)
+    if who.is_cuda:
+        return [slice(0, n_people)]
+    own = examples.n_steps * examples.n_segments * units * who.element_size()
+    n = max(2, PART_BYTES // own)
+    return [slice(begin, min(begin + n, n_people)) for begin in range(0, n_people, n)]
+
+
+def _inputs(examples: Examples, like: Tensor) -> Tensor:
+    """Inputs as the recurrence takes them, (step, person, segment, channel)."""
+    import torch
+
+    inputs = np.ascontiguousarray(examples.inputs.transpose(2, 0, 1, 3))
+    return torch.from_numpy(inputs).to(like)

@@ -28,7 +28,7 @@ from offline.twin.descent import Adam, falling_rate
 from offline.twin.examples import Examples
 from offline.twin.hyper import Basis, fit_basis, fit_code_map
 from offline.twin.members import Member
-from offline.twin.model import Parameters, Settings, Shape, initial, losses
+from offline.twin.model import Parameters, Settings, Shape, gradients, initial, losses
 from offline.twin.shot import infer_codes
 
 if TYPE_CHECKING:
@@ -186,13 +186,17 @@ def deterministic(threads: int) -> Iterator[None]:
     # cuBLAS is deterministic only with a fixed workspace, which it reads when first used
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    filled = torch.utils.deterministic.fill_uninitialized_memory
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
+    # a quarter of the time, to fill what is written to anyway
+    torch.utils.deterministic.fill_uninitialized_memory = False
     try:
         yield
     finally:
         torch.set_num_threads(before[0])
         torch.use_deterministic_algorithms(before[1])
+        torch.utils.deterministic.fill_uninitialized_memory = filled
 
 
 @dataclass
@@ -262,25 +266,18 @@ class _Run:
             rows = order[begin : begin + settings.batch]
             batch, scale = self._drawn(rows, rng)
             taken = torch.from_numpy(rows).to(self.codes.device)
-            who = self.codes[taken].requires_grad_(settings.form == "low_rank")
-            for values in self.parameters.values():
-                values.requires_grad_()
-            parts = losses(self.parameters, self.shape, settings, batch, who)
-            fit = sum((part * scale).sum() for part in parts.values())
-            loss = fit / self._trials(rows)
+            who = self.codes[taken]
+            n_trials = float(np.sum(self.inner.onset[rows] >= 0))
+            loss, found = gradients(
+                self.parameters, self.shape, settings, batch, who, scale / n_trials
+            )
+            slope = found.pop("who")
             if settings.form == "low_rank":
-                loss = loss + 0.5 * (who**2).sum() / self._trials(rows)
-            wanted = {**self.parameters, **({"codes": who} if who.requires_grad else {})}
-            found = dict(zip(wanted, torch.autograd.grad(loss, list(wanted.values())), strict=True))
-            for values in self.parameters.values():
-                values.requires_grad_(False)
-            if "codes" in found:
-                gradient = found.pop("codes")
-                self.adam.step_rows(
-                    "codes", self.codes, taken, gradient, CODE_RATE * rate, self.epoch
-                )
+                loss += 0.5 * float((who**2).sum()) / n_trials
+                slope = slope + who / n_trials
+                self.adam.step_rows("codes", self.codes, taken, slope, CODE_RATE * rate, self.epoch)
             self.adam.step(self.parameters, found, rate)
-            total += float(loss.detach()) * len(rows) / len(order)
+            total += loss * len(rows) / len(order)
         return {"epoch": float(self.epoch), "training": total}
 
     def look(self, line: dict[str, float]) -> None:
@@ -320,9 +317,6 @@ class _Run:
         chosen = np.stack([rng.choice(k, n, replace=k < n) for k in counts])
         scale = torch.from_numpy((counts / n).astype(np.float32)).to(self.codes.device)
         return own.parts(np.sort(chosen, axis=1)), scale
-
-    def _trials(self, rows: Ints) -> float:
-        return float(np.sum(self.inner.onset[rows] >= 0))
 
 
 def _validation(

@@ -87,10 +87,8 @@ def test_choice_loss_is_cross_entropy_and_unknown_choices_are_left_out(examples,
     counts[examples.onset[0, 0, 0] : examples.end[0, 0, 0], 0, 0] = 0.0
     p = torch.sigmoid(logits)
     expected = -(target * p.log() + (1.0 - target) * (1.0 - p).log()).sum(-1) * counts
-    assert torch.allclose(choice_loss(h, weights["choice"], changed), expected.sum(dim=(0, 2)))
-    assert not torch.allclose(
-        choice_loss(h, weights["choice"], examples)[0], expected.sum(dim=(0, 2))[0]
-    )
+    assert torch.allclose(choice_loss(logits, changed), expected.sum(dim=(0, 2)))
+    assert not torch.allclose(choice_loss(logits, examples)[0], expected.sum(dim=(0, 2))[0])
 
 
 def test_bold_is_the_runs_activity_convolved_and_read_at_the_volumes():
@@ -100,7 +98,7 @@ def test_bold_is_the_runs_activity_convolved_and_read_at_the_volumes():
     rng = np.random.default_rng(2)
     h = torch.from_numpy(rng.uniform(0.0, 1.0, (n_steps, 2, examples.n_segments, N_UNITS)))
     w = torch.from_numpy(rng.standard_normal((2, N_UNITS + 1)))
-    found = bold_of(h, w, examples).numpy()
+    found = bold_of(linear(h, w), examples).numpy()
 
     person, segment, volume, region = 1, 7, 20, 0
     starts = examples.start_step[person]
