@@ -33,9 +33,6 @@ Draw = Callable[[], None]
 KEY_POLL_S = 0.001
 """How often keys are read while waiting where a press is timed by its reading."""
 
-RATES_HZ = (20.0, 370.0)
-"""Frame rates of screens."""
-
 PAGE_SIZE = 0.048
 
 
@@ -103,9 +100,6 @@ class Room:
         keyboard = Keyboard(names, config.keyboard)
         undo.callback(keyboard.close)
         frames = Frames(window, software_paced=config.software_paced)
-        if not RATES_HZ[0] <= frames.rate_hz <= RATES_HZ[1]:
-            # no screen: flips that return at once were taken for waiting ones on a busy machine
-            frames = Frames(window, software_paced=True)
         room = cls(window, Pen(window, look), frames, keyboard, config)
         for number in (signal.SIGTERM, signal.SIGINT):
             before = signal.signal(number, room.end)

@@ -41,6 +41,10 @@ __all__ = [
 SOFTWARE_RATE_HZ = 60.0
 """Pace that is kept in software where flips do not wait for the screen."""
 
+SCREEN_RATES_HZ = (20.0, 370.0)
+"""Frame rates that screens have: flips at another one do not wait for a screen, even where a busy
+machine lets it look so."""
+
 DRAW_SHARE = 0.4
 """Last part of a frame that is kept for drawing: what arrives before it is still shown by the
 coming flip, so that a message waits at most 1.4 frames."""
@@ -346,7 +350,9 @@ def _blocking_rate_hz(window: Window, clocks: Clocks) -> float | None:
     """
     median_s = statistics.median(_intervals_s(window, 30, clocks))
     paused_s = statistics.median(_intervals_s(window, 20, clocks, pause_s=median_s / 2))
-    return 1.0 / median_s if paused_s < 1.25 * median_s else None
+    slowest_hz, fastest_hz = SCREEN_RATES_HZ
+    waits = paused_s < 1.25 * median_s and slowest_hz <= 1.0 / median_s <= fastest_hz
+    return 1.0 / median_s if waits else None
 
 
 def command_line(arguments: list[str]) -> int:

@@ -55,6 +55,15 @@ def test_flips_that_do_not_wait_are_paced_in_software(flip_cost_s):
     assert frames.rate_hz == 60.0
 
 
+@pytest.mark.parametrize("rate_hz", [415.0, 8.0])
+def test_a_rate_that_no_screen_has_is_no_screen(rate_hz):
+    """On a busy machine flips that return at once can look like waiting ones."""
+    world = World(rate_hz)
+    frames = Frames(world, clocks=world.clocks)
+    assert frames.pacing == "software-paced"
+    assert frames.rate_hz == 60.0
+
+
 def test_software_pace_keeps_absolute_deadlines():
     world = World(None)
     frames = Frames(world, software_paced=True, clocks=world.clocks)
