@@ -327,7 +327,8 @@ def _add_site(task: Task, fitted: Any, judged: Ints, travelers: Ints) -> str:
         fitted.reference_controls(samples.read(controls), task.sites[controls], **known)
     except HarmonizeError as error:
         raise DecodeError(str(error)) from error
-    return "TRANSDUCTIVE: harmonized by its own controls, whose diagnosis is thereby used"
+    kind = "controls, whose diagnosis is thereby used" if task.categorical else "people"
+    return f"TRANSDUCTIVE: harmonized by its own {len(controls)} {kind}"
 
 
 def _fit_apart(task: Task, rows: Ints, X: Floats) -> Any:

@@ -166,7 +166,7 @@ def test_sites_left_out_are_harmonized_as_said() -> None:
         assert transductive == (policy == "reference_controls")
     assert told["unharmonized"].startswith("as measured")
     assert told["extend"] == "harmonized by 4 traveling subjects, no label used"
-    assert told["reference_controls"].startswith("TRANSDUCTIVE")
+    assert told["reference_controls"].startswith("TRANSDUCTIVE: harmonized by its own 12 controls")
     combat = validate(c.X, y, c.people, MODEL, ComBat(), unseen_site="extend", **known)
     assert combat.sites["told"].str.startswith("not judged: expected traveling scans").all()
     assert "AUC at sites left out" not in combat.figures
