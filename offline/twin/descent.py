@@ -21,6 +21,9 @@ BETA_1, BETA_2, EPSILON = 0.9, 0.99, 1e-8
 """0.99 and not 0.999: a few hundred steps are all there are."""
 
 CLIP = 1.0
+ORDERS = ("first", "second")
+BLOCK = 2**17
+"""Numbers: half a megabyte of each of the four arrays."""
 
 
 def falling_rate(rate: float, epoch: int, epochs: int) -> float:
@@ -46,7 +49,7 @@ class Adam:
         self.moments = {
             f"{order}.{name}": torch.zeros_like(values)
             for name, values in parameters.items()
-            for order in ("first", "second")
+            for order in ORDERS
         }
         self.steps = dict.fromkeys(parameters, 0)
 
@@ -54,12 +57,13 @@ class Adam:
         """Move all parameters at once, in place."""
         import torch
 
-        length = math.sqrt(sum(float((g.double() ** 2).sum()) for g in gradients.values()))
+        lengths = [torch.linalg.vector_norm(gradient).double() for gradient in gradients.values()]
+        length = float(torch.stack(lengths).norm())
         scale = min(1.0, CLIP / (length + 1e-12))
         with torch.no_grad():
             for name, gradient in gradients.items():
                 self.steps[name] += 1
-                self._move(name, parameters[name], gradient * scale, rate, None)
+                self._move(name, parameters[name], gradient, scale, rate)
 
     def step_rows(
         self, name: str, table: Tensor, rows: Tensor, gradient: Tensor, rate: float, epoch: int
@@ -68,17 +72,35 @@ class Adam:
         import torch
 
         self.steps[name] = epoch
+        parts = {f"{order}.{name}": self.moments[f"{order}.{name}"] for order in ORDERS}
+        own = {key: values[rows] for key, values in parts.items()}
+        moved = table[rows]
         with torch.no_grad():
-            self._move(name, table, gradient, rate, rows)
+            _move(moved, gradient, *own.values(), 1.0, rate, epoch)
+            for key, values in parts.items():
+                values[rows] = own[key]
+            table[rows] = moved
 
-    def _move(
-        self, name: str, values: Tensor, gradient: Tensor, rate: float, rows: Tensor | None
-    ) -> None:
-        first, second = self.moments[f"first.{name}"], self.moments[f"second.{name}"]
-        taken = slice(None) if rows is None else rows
-        step = self.steps[name]
-        first[taken] = BETA_1 * first[taken] + (1.0 - BETA_1) * gradient
-        second[taken] = BETA_2 * second[taken] + (1.0 - BETA_2) * gradient**2
-        mean = first[taken] / (1.0 - BETA_1**step)
-        root = (second[taken] / (1.0 - BETA_2**step)).sqrt() + EPSILON
-        values[taken] = values[taken] - rate * mean / root
+    def _move(self, name: str, values: Tensor, gradient: Tensor, scale: float, rate: float) -> None:
+        first, second = (self.moments[f"{order}.{name}"] for order in ORDERS)
+        parts = (values, gradient.contiguous(), first, second)
+        # a block at a time, so that all passes over it find it in the cache
+        blocks = zip(*(part.view(-1).split(BLOCK) for part in parts), strict=True)
+        for block in blocks:
+            _move(*block, scale, rate, self.steps[name])
+
+
+def _move(
+    values: Tensor,
+    gradient: Tensor,
+    first: Tensor,
+    second: Tensor,
+    scale: float,
+    rate: float,
+    step: int,
+) -> None:
+    """One step of Adam, in place, along `scale` times the gradient."""
+    first.mul_(BETA_1).add_(gradient, alpha=(1.0 - BETA_1) * scale)
+    second.mul_(BETA_2).addcmul_(gradient, gradient, value=(1.0 - BETA_2) * scale**2)
+    root = (second / (1.0 - BETA_2**step)).sqrt_().add_(EPSILON)
+    values.addcdiv_(first, root, value=-rate / (1.0 - BETA_1**step))
