@@ -255,9 +255,7 @@ def test_a_measurement_factor_of_numbers(small: SyntheticCohort) -> None:
     found = model.fit_transform(X, *given(small)[1:], factors=table)
     left = found - TravelingSubject(0.01).fit_transform(*given(small))
     assert np.std(left) < 0.35 * np.std(X - small.X)
-    with pytest.raises(
-        HarmonizeError, match="each of 85 scans in factor tr, found 84"
-    ):
+    with pytest.raises(HarmonizeError, match="each of 85 scans in factor tr, found 84"):
         model.transform(X, small.site, factors=table.assign(tr=[np.nan, *tr[1:]]))
 
 
