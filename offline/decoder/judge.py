@@ -162,6 +162,8 @@ class Judge:
     def _within_r(self, y: Float64, outputs: Float64, draws: NDArray[np.float32] | None) -> Figure:
         known = np.isfinite(outputs)
         a, b = (metrics.centred(v[known], self.site[known]) for v in (y, outputs))
+        if known.any() and not b.any() and a.any():
+            return Figure(0.0, 0.0, 0.0, 0.0)  # everyone of a site gets the same: nothing is told
         return metrics.correlation(a, b, None if draws is None else draws[:, known])
 
     def _explained(self, deviation: Float64, wrong: Float64) -> Figure:

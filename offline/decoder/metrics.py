@@ -43,6 +43,7 @@ __all__ = [
 LEVEL = 0.95
 N_DRAWS = 2000
 EDGE = 1e-9
+ROUNDING = 1e-9
 
 Float64 = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -362,10 +363,12 @@ def calibration_error(bins: pd.DataFrame) -> float:
 
 
 def centred(values: Float64, sites: NDArray[Any]) -> Float64:
-    """Values less their site's mean."""
+    """Values less their site's mean; 0 where a site has one value, not what rounding leaves."""
     out = np.array(values, np.float64)
     for site in set(sites.tolist()):
-        out[sites == site] -= out[sites == site].mean()
+        at = sites == site
+        constant = np.ptp(out[at]) <= ROUNDING * np.abs(out[at]).max()
+        out[at] = 0.0 if constant else out[at] - out[at].mean()
     return out
 
 

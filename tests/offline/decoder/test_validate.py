@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.dummy import DummyRegressor
 from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier
 
 from offline.blocks import open_executor
@@ -185,6 +186,18 @@ def test_numbers_are_told_within_sites() -> None:
     y += 10.0 * pd.factorize(c.people["site"])[0]
     apart = validate(c.X, y, c.people, Ridge(alpha=0.1), None, None, 0, target="score")
     assert "score differs between sites" in apart.warnings[0]
+
+
+def test_the_same_for_everyone_of_a_site_tells_nothing() -> None:
+    """An estimator that says one number per training set: no correlation comes of rounding."""
+    c = cohort(0)
+    found = validate(
+        c.X, c.people["age"], c.people, DummyRegressor(), None, n_permutations=0, target="age"
+    )
+    figure = found.figures["r at sites left out"]
+    assert (figure.value, figure.low, figure.high) == (0.0, 0.0, 0.0)
+    assert figure.covers_chance
+    assert found.figures["r within sites"].covers_chance
 
 
 def test_the_site_is_told_before_and_not_after_harmonization() -> None:
