@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offline.errors import AtlasError
-from rtloop.connectivity import edge_pairs
 
 __all__ = ["EDGE_JOINT", "LABEL_COLUMNS", "Atlas", "numbered", "rois_of_edges"]
 
@@ -95,6 +94,9 @@ class Atlas:
 
     def edges(self) -> NDArray[np.int64]:
         """ROI pairs of all edges, shape (n_edges, 2): upper triangle, row-major, k=1."""
+        # here, since it brings the loop's compiler, 150 MB that most users of an atlas never need
+        from rtloop.connectivity import edge_pairs
+
         return edge_pairs(self.n_rois)
 
     def edge_names(self) -> tuple[str, ...]:
