@@ -31,7 +31,7 @@ FORMAT = 1
 ENTRY = "fcnef"
 SUFFIX = ".safetensors"
 BASIS = ("mean", "scale", "components", "sd")
-MAP = ("constant", "linear", "quadratic", "spread")
+MAP = ("constant", "linear", "quadratic", "spread", "told", "untold", "rotated")
 
 
 def save_twin(twin: Twin, path: str | Path) -> Path:
@@ -80,7 +80,10 @@ def save_twin(twin: Twin, path: str | Path) -> Path:
         "settings": dataclasses.asdict(twin.settings),
         "people": list(twin.people),
         "fold_digest": _fold_digest(twin.people, twin.folds),
-        "bounds": {key: list(basis.bounds) for key, basis in bases.items()},
+        "bases": {
+            key: {"bounds": list(basis.bounds), "people": basis.n_people}
+            for key, basis in bases.items()
+        },
         "channels": list(twin.channels),
         "conditions": list(twin.conditions),
         "regions": list(twin.regions),
@@ -113,8 +116,12 @@ def load_twin(path: str | Path) -> Twin:
             raise TwinError(f"twin {path}: expected the folds it was trained with, found others")
         settings = Settings(**header["settings"])
         bases = {
-            key: Basis(*(arrays[f"{key}.{name}"] for name in BASIS), (bounds[0], bounds[1]))
-            for key, bounds in header["bounds"].items()
+            key: Basis(
+                *(arrays[f"{key}.{name}"] for name in BASIS),
+                tuple(known["bounds"]),
+                known["people"],
+            )
+            for key, known in header["bases"].items()
         }
         members = []
         for k, known in enumerate(header["members"]):
