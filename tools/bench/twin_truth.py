@@ -1,0 +1,483 @@
+"""Twins of simulated people whose truth is known: every case, won or lost.
+
+Generator: `offline.twin.synthetic` as committed. A cohort has 228 people to train with and 60 new
+ones, 100 ROIs, 10 planted edges that explain 30 % of mean RT between people, linearly, by
+interaction, or in one condition only; cohorts with nothing planted besides. Twins of 32 units, at
+most 60 epochs, 5 folds, one seed, faces/shapes task, no BOLD. Every cohort's figures are kept in
+`.cache/twin_truth/` under a digest of settings and code, so that a run that was stopped goes on.
+
+Zero-shot: mean RT of the 228, each told by the member of the fold they were left out of, beside
+kernel ridge, CPM and demographics in the same folds, and the twin with connectomes exchanged
+within folds. Edges: average precision of the planted ones among 4,950. Edits: on the new people,
+five circuits each (both planted ones, their union, two of random edges), all edges of a circuit by
+one random dose within ±1 SD; truth is the generator's. Nothing planted: the best of three edges
+of every new person, run exactly, against the null of exchanged codes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import dataclasses
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from sklearn.metrics import average_precision_score
+
+import offline.twin
+from offline.twin.baselines import Cpm, Demographics, KernelRidge
+from offline.twin.examples import Examples, examples_of
+from offline.twin.model import Settings
+from offline.twin.synthetic import Form, SyntheticPeople, people_with_truth
+from offline.twin.tasks import MATCHING, encode
+from offline.twin.trials import read_trials
+
+__all__ = ["cohort", "measure", "prove", "summarise"]
+
+CACHE = Path(__file__).parents[2] / ".cache" / "twin_truth"
+N_TRAINING, N_NEW, N_ROIS = 228, 60, 100
+N_PERMUTATIONS = 19
+N_EXACT = 3
+N_DRAWS = 2000
+SETTINGS = Settings(units=32, epochs=60, folds=5, seeds=1)
+SEEDS: dict[Form, range] = {
+    "linear": range(100, 105),
+    "interaction": range(200, 205),
+    "gated": range(300, 305),
+    "none": range(400, 420),
+}
+"""Other seeds for each form: the same seed gives the same connectomes."""
+
+CODE = (
+    "connectomes", "descent", "edit", "examples", "heads", "hyper", "intervene", "model",
+    "outcomes", "recurrent", "screen", "shot", "synthetic", "synthetic_runs", "train", "twin",
+)  # fmt: skip
+RIVALS = ("kernel ridge", "CPM")
+Float64 = NDArray[np.float64]
+Row = dict[str, Any]
+
+
+def prove() -> tuple[dict[str, Any], dict[str, bool]]:
+    """All cohorts of all forms: figures and what they reach."""
+    return summarise(measure(SEEDS))
+
+
+def measure(
+    seeds: dict[Form, range], say: Callable[[str], None] = print, until_s: float = np.inf
+) -> dict[Form, list[Row]]:
+    """Rows of cohorts, from the cache where they are there; none is begun after `until_s`."""
+    found: dict[Form, list[Row]] = {form: [] for form in seeds}
+    # one of each form first, then the second of each: a run cut short has all cases
+    rounds = max(len(numbers) for numbers in seeds.values())
+    for k in range(rounds):
+        for form, numbers in seeds.items():
+            if k >= len(numbers):
+                continue
+            path = CACHE / f"{form}-{numbers[k]}-{digest()}.json"
+            if not path.is_file():
+                if time.time() >= until_s:
+                    continue
+                start = time.process_time()
+                row = cohort(form, numbers[k])
+                row["cpu_s"] = round(time.process_time() - start, 1)
+                CACHE.mkdir(parents=True, exist_ok=True)
+                partial = path.with_suffix(".part")
+                partial.write_text(json.dumps(row), encoding="utf-8")
+                partial.replace(path)
+                say(f"{form} {numbers[k]}: {row['cpu_s']} s CPU")
+            found[form].append(json.loads(path.read_text(encoding="utf-8")))
+    return found
+
+
+def cohort(
+    form: Form,
+    seed: int,
+    settings: Settings = SETTINGS,
+    n_training: int = N_TRAINING,
+    n_new: int = N_NEW,
+    n_rois: int = N_ROIS,
+    n_permutations: int = N_PERMUTATIONS,
+) -> Row:
+    """Fit a twin to one cohort and compare it with the truth."""
+    from offline.twin.twin import Twin
+
+    people = people_with_truth(form, seed=seed, n_people=n_training + n_new, n_rois=n_rois)
+    examples = examples_of(encode(read_trials(people.trials), (MATCHING,)))
+    training, new = np.arange(n_training), n_training + np.arange(n_new)
+    sites = people.people["site"].to_numpy()
+    own = examples.of(training)
+    twin = Twin.fit(
+        people.edges[training], own, people.atlas, "synthetic", settings, sites=sites[training]
+    )
+    row: Row = {
+        "form": form,
+        "seed": seed,
+        "epochs": [len(member.curve) for member in twin.members],
+        "zero_shot": _zero_shot(people, twin, own, training),
+    }
+    if form == "none":
+        row["recommended"] = _recommended(people, twin, examples, training, new, n_permutations)
+    else:
+        row["edges"] = _edges(people, twin, own, training)
+        row["edits"] = _edits(people, twin, examples.of(new), new, seed)
+    return row
+
+
+def _zero_shot(people: SyntheticPeople, twin: Any, examples: Examples, rows: Any) -> Row:
+    """Everybody's mean RT and what each predictor said of it, s."""
+    y = np.nanmean(np.exp(examples.log_rt), axis=(1, 2))
+    z, table = people.edges[rows], people.people.iloc[rows]
+    told = {name: np.zeros(len(y)) for name in (*RIVALS, "kernel ridge, linear", "demographics")}
+    exchanged = np.zeros(len(rows), np.int64)
+    rng = np.random.default_rng((people.seed, 3))
+    for fold in np.unique(twin.folds):
+        test, train = np.flatnonzero(twin.folds == fold), np.flatnonzero(twin.folds != fold)
+        for name, model in (
+            ("kernel ridge", KernelRidge()),
+            ("kernel ridge, linear", KernelRidge("linear")),
+            ("CPM", Cpm()),
+        ):
+            told[name][test] = model.fit(z[train], y[train]).predict(z[test])
+        known = Demographics(("age", "sex", "site")).fit(table.iloc[train], y[train])
+        told["demographics"][test] = known.predict(table.iloc[test])
+        order = rng.permutation(test)
+        exchanged[order] = np.roll(order, 1)
+    told["twin"] = twin.simulate(z, examples).rt_s
+    # everybody does the same trials: what a twin says of another's connectome is said of them
+    told["twin, exchanged connectomes"] = told["twin"][exchanged]
+    return {"rt_s": _plain(y), **{name: _plain(values) for name, values in told.items()}}
+
+
+def _edges(people: SyntheticPeople, twin: Any, examples: Examples, rows: Any) -> Row:
+    """Average precision of planted edges, by what each predictor makes of an edge."""
+    from offline.twin.screen import importance
+
+    z = people.edges[rows]
+    y = np.nanmean(np.exp(examples.log_rt), axis=(1, 2))
+    planted = np.isin(np.arange(z.shape[1]), people.planted)
+    ridge = KernelRidge("linear").fit(z, y)
+    centred = (z - z.mean(axis=0)) / z.std(axis=0)
+    r = (y - y.mean()) @ centred / len(y) / y.std()
+    scores = {
+        "twin": importance(twin, z, examples),
+        "ridge weights": np.abs(ridge.X_.T @ ridge.dual_),
+        "correlation, edge by edge": np.abs(r),
+    }
+    found = {name: float(average_precision_score(planted, s)) for name, s in scores.items()}
+    return {"prevalence": float(planted.mean()), **found}
+
+
+def _edits(people: SyntheticPeople, twin: Any, task: Examples, new: Any, seed: int) -> list[Row]:
+    """True and predicted change of RT of new people, circuit by circuit, s."""
+    from offline.twin.intervene import intervene, spread_of_edges
+
+    rng = np.random.default_rng((seed, 4))
+    _, sd = spread_of_edges(twin)
+    others = np.setdiff1d(np.arange(people.atlas.n_edges), people.planted)
+    half = len(people.planted) // 2
+    circuits = {
+        "planted, first": people.planted[:half],
+        "planted, second": people.planted[half:],
+        "planted, both": people.planted,
+        "random, first": rng.choice(others, half, replace=False),
+        "random, second": rng.choice(others, half, replace=False),
+    }
+    names = tuple(f"new{k}" for k in range(len(new)))
+    rows = []
+    for name, edges in circuits.items():
+        dose = rng.uniform(-1.0, 1.0, len(new))
+        delta = dose[:, None] * sd[edges]
+        found = intervene(
+            twin, people.edges[new], edges, delta,
+            dataclasses.replace(task, people=names), targets=["rt"],
+        )  # fmt: skip
+        everybody = np.zeros((len(people.edges), len(edges)))
+        everybody[new] = delta
+        truth = people.delta_rt_s(edges, everybody)[new]
+        rows.append(
+            {
+                "circuit": name,
+                "dose": _plain(dose),
+                "true_s": _plain(truth),
+                "change_s": _plain(found.change[0]),
+                "low_s": _plain(found.low[0]),
+                "high_s": _plain(found.high[0]),
+                "refused": sum(bool(why) for why in found.refused),
+                "others": _plain(found.others),
+            }
+        )
+    return rows
+
+
+def _recommended(
+    people: SyntheticPeople,
+    twin: Any,
+    examples: Examples,
+    training: Any,
+    new: Any,
+    n_permutations: int,
+) -> Row:
+    """How many new people an edge is recommended to, where there is none."""
+    from offline.twin.screen import permutation_null, recommend
+
+    names = tuple(f"new{k}" for k in range(len(new)))
+    task = dataclasses.replace(examples.of(new), people=names)
+    z = people.edges
+    null = permutation_null(
+        twin, z[training], examples.of(training), z[new], task, n_permutations=n_permutations
+    )
+    found = recommend(twin, z[new], task, null, n_exact=N_EXACT)
+    return {
+        "n": len(new),
+        "people": int(found.groupby("person")["qualifies"].any().sum()),
+        "without_null": int(
+            found["why_not"]
+            .isin(["", "no larger than the best edge where there is nothing"])
+            .groupby(found["person"])
+            .any()
+            .sum()
+        ),
+        "reasons": {str(why): int(n) for why, n in found["why_not"].value_counts().items()},
+    }
+
+
+def summarise(found: dict[Form, list[Row]]) -> tuple[dict[str, Any], dict[str, bool]]:
+    """Figures over cohorts, with intervals of cohorts and people drawn anew."""
+    figures: dict[str, Any] = {
+        "settings": dataclasses.asdict(SETTINGS),
+        "code": digest(),
+        "cohorts": {form: len(rows) for form, rows in found.items()},
+        "cpu_s": {form: [row["cpu_s"] for row in rows] for form, rows in found.items()},
+    }
+    reached: dict[str, bool] = {}
+    for form, rows in found.items():
+        if rows:
+            figures[form] = _case(rows)
+    nonlinear = [row for form in ("interaction", "gated") for row in found.get(form, [])]
+    for form in ("interaction", "gated"):
+        case = figures.get(form)
+        if case is None:
+            continue
+        for rival in RIVALS:
+            low = case["gain"][rival]["low"]
+            reached[f"{form}: zero-shot RT above {rival}, interval above 0"] = low > 0.0
+        reached[f"{form}: AUPRC >= 3x prevalence"] = case["auprc"]["twin"]["times"] >= 3.0
+        reached[f"{form}: AUPRC above ridge weights, interval above 0"] = (
+            case["auprc"]["gain over ridge weights"]["low"] > 0.0
+        )
+        reached[f"{form}: matched above exchanged connectomes, interval above 0"] = (
+            case["gain"]["twin, exchanged connectomes"]["low"] > 0.0
+        )
+    if "linear" in figures:
+        gain = figures["linear"]["gain"]["kernel ridge"]
+        reached["linear: no worse than kernel ridge within the interval"] = gain["high"] >= 0.0
+        reached["linear: matched above exchanged connectomes, interval above 0"] = (
+            figures["linear"]["gain"]["twin, exchanged connectomes"]["low"] > 0.0
+        )
+    planted = [row for form, rows in found.items() if form != "none" for row in rows]
+    if planted:
+        figures["edits"] = edits = _edit_figures(planted)
+        enough = len(planted) >= 10 and edits["all circuits"]["people"] >= 500
+        reached["predicted against true ΔRT: r >= .7"] = (
+            enough and edits["all circuits"]["r"]["value"] >= 0.7
+        )
+        reached["90 % intervals cover 85-95 %, >= 500 people of >= 10 cohorts"] = (
+            enough and 0.85 <= edits["all circuits"]["covered"]["value"] <= 0.95
+        )
+    if found.get("none"):
+        shares = np.array(
+            [r["recommended"]["people"] / r["recommended"]["n"] for r in found["none"]]
+        )
+        before = [r["recommended"]["without_null"] / r["recommended"]["n"] for r in found["none"]]
+        figures["none"]["recommended"] = {
+            **_over(shares),
+            "by_cohort": _plain(shares),
+            "without the null": float(np.mean(before)),
+        }
+        reached["nothing planted: recommended to <= 5 % of people, >= 20 cohorts"] = (
+            len(shares) >= 20 and float(shares.mean()) <= 0.05
+        )
+    figures["nonlinear cohorts"] = len(nonlinear)
+    return figures, reached
+
+
+def _case(rows: list[Row]) -> Row:
+    """Zero-shot and edges of the cohorts of one form."""
+    names = [name for name in rows[0]["zero_shot"] if name != "rt_s"]
+    r = {name: [_r(row, name) for row in rows] for name in names}
+    draws = _drawn(rows, names)
+    out: Row = {
+        "r": {
+            name: {"value": float(np.mean(r[name])), "by_cohort": _plain(r[name])} for name in names
+        },
+        "gain": {
+            name: _figure(
+                float(np.mean(np.subtract(r["twin"], r[name]))), draws["twin"] - draws[name]
+            )
+            for name in names
+            if name != "twin"
+        },
+    }
+    if "edges" in rows[0]:
+        kinds = [name for name in rows[0]["edges"] if name != "prevalence"]
+        prevalence = rows[0]["edges"]["prevalence"]
+        values = {name: np.array([row["edges"][name] for row in rows]) for name in kinds}
+        out["auprc"] = {
+            name: {
+                **_over(v),
+                "times": float(v.mean() / prevalence),
+                "by_cohort": _plain(v),
+            }
+            for name, v in values.items()
+        }
+        out["auprc"]["prevalence"] = prevalence
+        out["auprc"]["gain over ridge weights"] = _over(values["twin"] - values["ridge weights"])
+    return out
+
+
+def _edit_figures(rows: list[Row]) -> Row:
+    out = {}
+    groups = {
+        "all circuits": lambda row, edit: True,
+        "planted circuits": lambda row, edit: edit["circuit"].startswith("planted"),
+        "random circuits": lambda row, edit: edit["circuit"].startswith("random"),
+        **{
+            f"{form}, planted circuits": lambda row, edit, form=form: (
+                row["form"] == form and edit["circuit"].startswith("planted")
+            )
+            for form in ("linear", "interaction", "gated")
+        },
+    }
+    for name, keep in groups.items():
+        parts = []
+        for row in rows:
+            chosen = [edit for edit in row["edits"] if keep(row, edit)]
+            if chosen:
+                columns = ("true_s", "change_s", "low_s", "high_s")
+                parts.append([_array(chosen, column) for column in columns])
+        if parts:
+            out[name] = _edit_group(parts)
+    return out
+
+
+def _edit_group(parts: list[list[Float64]]) -> Row:
+    """Agreement of true and predicted changes; each part is a cohort."""
+
+    def figures(chosen: list[list[Float64]]) -> tuple[float, float, float, float]:
+        true, told, low, high = (np.concatenate(c) for c in zip(*chosen, strict=True))
+        covered = np.mean((true >= low) & (true <= high))
+        known = told.std() > 0.0 and true.std() > 0.0
+        r = float(np.corrcoef(true, told)[0, 1]) if known else float("nan")
+        slope = float(true @ told / (told @ told)) if known else float("nan")
+        moved = np.abs(true) > 0.0
+        sign = np.mean(np.sign(true[moved]) == np.sign(told[moved])) if moved.any() else np.nan
+        return r, float(covered), slope, float(sign)
+
+    kept = [
+        [column[np.isfinite(part[1]) & np.isfinite(part[2])] for column in part] for part in parts
+    ]
+    value = figures(kept)
+    rng = np.random.default_rng(0)
+    draws = np.array(
+        [figures([kept[k] for k in rng.integers(0, len(kept), len(kept))]) for _ in range(500)]
+    )
+    names = ("r", "covered", "true per predicted", "sign")
+    true, told = (np.concatenate([part[k] for part in kept]) for k in (0, 1))
+    return {
+        # the same new people are edited once for each circuit
+        "people": int(sum(len(part[0]) for part in parts) / (len(parts[0][0]) / N_NEW)),
+        "edits": len(true),
+        "rms_true_ms": float(1000.0 * np.sqrt(np.mean(true**2))),
+        "rms_predicted_ms": float(1000.0 * np.sqrt(np.mean(told**2))),
+        **{name: _figure(value[k], draws[:, k]) for k, name in enumerate(names)},
+    }
+
+
+def _drawn(rows: list[Row], names: list[str]) -> dict[str, Float64]:
+    """Mean r over cohorts, cohorts and people within them drawn anew."""
+    rng = np.random.default_rng(0)
+    n = len(rows)
+    # draws of people are made once for each place of a cohort, and used for every predictor
+    out = {name: np.zeros(N_DRAWS) for name in names}
+    columns = [
+        {name: np.array(row["zero_shot"][name]) for name in (*names, "rt_s")} for row in rows
+    ]
+    for draw in range(N_DRAWS):
+        for k in rng.integers(0, n, n):
+            who = rng.integers(0, len(columns[k]["rt_s"]), len(columns[k]["rt_s"]))
+            y = columns[k]["rt_s"][who]
+            for name in names:
+                out[name][draw] += _correlation(y, columns[k][name][who]) / n
+    return out
+
+
+def _r(row: Row, name: str) -> float:
+    return _correlation(np.array(row["zero_shot"]["rt_s"]), np.array(row["zero_shot"][name]))
+
+
+def _correlation(a: Float64, b: Float64) -> float:
+    """r; 0 for a predictor that says the same of everybody."""
+    a, b = a - a.mean(), b - b.mean()
+    both = float(np.sqrt((a @ a) * (b @ b)))
+    return float(a @ b) / both if both > 1e-15 else 0.0
+
+
+def _over(values: Float64) -> Row:
+    """Mean over cohorts, with the interval of cohorts drawn anew."""
+    rng = np.random.default_rng(0)
+    draws = values[rng.integers(0, len(values), (N_DRAWS, len(values)))].mean(axis=1)
+    return _figure(float(values.mean()), draws)
+
+
+def _figure(value: float, draws: Float64) -> Row:
+    if not np.isfinite(draws).any():
+        return {"value": None, "low": None, "high": None}
+    low, high = np.nanpercentile(draws, [2.5, 97.5])
+    return {"value": round(value, 4), "low": round(float(low), 4), "high": round(float(high), 4)}
+
+
+def _array(edits: list[Row], column: str) -> Float64:
+    values = [np.array([np.nan if v is None else v for v in edit[column]]) for edit in edits]
+    return np.concatenate(values)
+
+
+def _plain(values: Any) -> list[float | None]:
+    return [round(float(v), 6) if np.isfinite(v) else None for v in values]
+
+
+def digest() -> str:
+    """Of settings and code, words apart: figures are those of this code."""
+    folder = Path(offline.twin.__file__).parent
+    parts = [json.dumps(dataclasses.asdict(SETTINGS)), str((N_TRAINING, N_NEW, N_ROIS))]
+    for name in CODE:
+        tree = ast.parse((folder / f"{name}.py").read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+                node.value.value = None
+        parts.append(ast.dump(tree))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:10]
+
+
+def main() -> None:
+    """Run what is not in the cache, for so long, and print what there is."""
+    parser = argparse.ArgumentParser(description="Twins of people whose truth is known.")
+    parser.add_argument("--minutes", type=float, default=60.0, help="begin no cohort after these")
+    parser.add_argument("--form", choices=list(SEEDS), help="this one only")
+    arguments = parser.parse_args()
+    seeds = {f: s for f, s in SEEDS.items() if arguments.form in (None, f)}
+    found = measure(seeds, until_s=time.time() + 60.0 * arguments.minutes)
+    figures, reached = summarise(found)
+    Console().print_json(json.dumps(figures))
+    for claim, holds in reached.items():
+        print(f"{'reached    ' if holds else 'NOT REACHED'}  {claim}")
+
+
+if __name__ == "__main__":
+    main()
