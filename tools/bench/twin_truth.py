@@ -23,6 +23,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,7 @@ def measure(
     seeds: dict[Form, range], say: Callable[[str], None] = print, until_s: float = np.inf
 ) -> dict[Form, list[Row]]:
     """Rows of cohorts, from the cache where they are there; none is begun after `until_s`."""
+    digest()
     found: dict[Form, list[Row]] = {form: [] for form in seeds}
     # one of each form first, then the second of each: a run cut short has all cases
     rounds = max(len(numbers) for numbers in seeds.values())
@@ -452,8 +454,12 @@ def _plain(values: Any) -> list[float | None]:
     return [round(float(v), 6) if np.isfinite(v) else None for v in values]
 
 
+@cache
 def digest() -> str:
-    """Of settings and code, words apart: figures are those of this code."""
+    """Of settings and code, words apart: figures are those of this code.
+
+    Asked for once, first of all: the files may change while a run lasts.
+    """
     folder = Path(offline.twin.__file__).parent
     parts = [json.dumps(dataclasses.asdict(SETTINGS)), str((N_TRAINING, N_NEW, N_ROIS))]
     for name in CODE:
