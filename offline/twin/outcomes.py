@@ -28,7 +28,15 @@ from offline.twin.model import states
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Target", "outcomes", "slopes", "targets_of", "with_volumes"]
+__all__ = [
+    "Target",
+    "measured_responses",
+    "outcomes",
+    "predicted_bold",
+    "slopes",
+    "targets_of",
+    "with_volumes",
+]
 
 PEOPLE_AT_ONCE = 48
 TR_S = 0.8
@@ -119,6 +127,39 @@ def slopes(member: Member, task: Examples, who: Float64, target: Target) -> Floa
         (slope,) = torch.autograd.grad(value.sum(), [leaf])
         found[rows] = slope.double().cpu().numpy()
     return found
+
+
+def measured_responses(examples: Examples, condition: str | None = None) -> Float64:
+    """The same betas of BOLD that was measured, (n_people, n_regions); NaN where there is none.
+
+    Parameters
+    ----------
+    examples : Examples
+    condition : str or None
+        None for all trials.
+    """
+    import torch
+
+    known = np.isfinite(examples.bold).all(axis=-1)
+    there = replace(examples, bold_s=np.where(known, examples.bold_s, np.nan))
+    bold = torch.from_numpy(np.where(known[..., None], examples.bold, 0.0)).double()
+    found = _betas(bold, there, condition).numpy()
+    return np.where(known.any(axis=(1, 2))[:, None], found, np.nan)
+
+
+def predicted_bold(member: Member, task: Examples, who: Float64) -> Float64:
+    """BOLD at the times of the volumes, (n_people, n_segments, n_volumes, n_regions)."""
+    import torch
+
+    parts = []
+    with torch.no_grad():
+        for rows in _parts(len(who)):
+            own = task.of(rows)
+            h, heads = states(
+                member.parameters, member.shape, member.settings, own, _like(who[rows], member)
+            )
+            parts.append(bold_of(linear(h, heads["bold"]), own).double().cpu().numpy())
+    return np.concatenate(parts)
 
 
 def with_volumes(task: Examples, tr_s: float = TR_S) -> Examples:
