@@ -124,6 +124,10 @@ def test_who_is_compared_with_whom(cohort: Path) -> None:
     assert (chosen.negative, len(chosen.people)) == ("control", 48 + 20 + 6)
     assert chosen.told == ("20 scans that are neither ASD nor control were left out",)
     assert chosen.people["traveling"].sum() == 6
+    # travelers stay for the harmonizer, whatever is told apart
+    patients = choose(opened, "diagnosis", "ASD", "MDD")
+    assert len(patients.people) == 20 + 20 + 6
+    assert patients.people["traveling"].sum() == 6
     numbers = choose(opened, "age")
     assert numbers.positive is None
     assert len(numbers.people) == 94
@@ -197,6 +201,14 @@ def test_a_diagnosis_without_controls_is_refused(folder: Path) -> None:
     with pytest.raises(DecodeError, match=r"expected controls among the diagnoses ASD, MDD"):
         choose(Cohort.open(at), "diagnosis", "MDD")
     assert choose(Cohort.open(at), "diagnosis", "MDD", "ASD").negative == "ASD"
+
+
+def test_somebody_with_two_diagnoses_has_both(folder: Path) -> None:
+    at = small(folder, 30, site=["A", "B"] * 15, diagnosis=["HC", "MDD", "MDD;ASD"] * 10)
+    chosen = choose(Cohort.open(at), "diagnosis", "MDD")
+    assert chosen.negative == "HC"
+    assert (chosen.y == "MDD").sum() == 20
+    assert (choose(Cohort.open(at), "diagnosis", "ASD").y == "ASD").sum() == 10
 
 
 def test_a_covariate_that_is_the_target_by_another_name_is_refused(
