@@ -1,9 +1,10 @@
 """What is finished of a long piece of work, in a folder, so that it is not done again.
 
-A checkpoint belongs to a function with its shared parameters: both are in a digest, and a folder
-of other work is refused. Each finished item is a file named by the item's own digest, written
-under another name and renamed, so that a file that is there is whole. Arrays are kept as they are
-(npz), everything around them as JSON; nothing is pickled.
+A checkpoint belongs to a function with its shared parameters and to the version of fcnef whose
+code ran: a folder of other work, or of another version, is refused. Each finished item is a file
+named by the item's own digest, written under another name and renamed, so that a file that is
+there is whole. Arrays are kept as they are (npz), everything around them as JSON; nothing is
+pickled.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offline.errors import ExecutorError
+from rtloop import __version__
 
 __all__ = ["Checkpoint", "digest_of", "from_json", "to_json"]
 
@@ -49,10 +51,14 @@ class Checkpoint:
         Raises
         ------
         ExecutorError
-            If the folder holds other work.
+            If the folder holds other work, or that of another version.
         """
         folder = Path(folder)
-        about = {"function": _name(function), "digest": digest_of(function)}
+        about = {
+            "function": _name(function),
+            "digest": digest_of(function),
+            "version": __version__,
+        }
         path = folder / ABOUT
         if path.exists():
             try:
@@ -60,8 +66,11 @@ class Checkpoint:
             except ValueError:
                 found = {}
             if found != about:
-                other = found.get("function", "unknown work")
-                what = "the same with other parameters" if other == about["function"] else other
+                what = found.get("function", "unknown work")
+                if what == about["function"]:
+                    what = "the same with other parameters"
+                if found.get("digest") == about["digest"]:  # the code may have changed since
+                    what = f"that of fcnef {found.get('version', 'before versions were kept')}"
                 raise ExecutorError(
                     f"checkpoint {folder}: expected the work of {about['function']}, found {what};"
                     " remove the folder, or give another"

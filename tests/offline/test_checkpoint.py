@@ -16,6 +16,7 @@ import pytest
 import scipy.sparse
 from sklearn.linear_model import LogisticRegression
 
+from offline import checkpoint
 from offline.atlas import Atlas
 from offline.checkpoint import Checkpoint, digest_of
 from offline.errors import ExecutorError
@@ -140,6 +141,22 @@ def test_other_work_is_refused(tmp_path: Path) -> None:
         Checkpoint.open(tmp_path / "kept", square)
     with pytest.raises(ExecutorError, match="found the same with other parameters"):
         Checkpoint.open(tmp_path / "kept", partial(correlate, np.ones((2, 2))))
+
+
+def test_work_of_another_version_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as before:
+        before.setattr(checkpoint, "__version__", "0.0.1")
+        kept = Checkpoint.open(tmp_path / "kept", square)
+        kept.write(kept.name(2), 5)  # what that version took for the square of 2
+    with pytest.raises(ExecutorError, match=r"work of .*square, found that of fcnef 0\.0\.1; rem"):
+        Checkpoint.open(tmp_path / "kept", square)
+    about = tmp_path / "kept" / "checkpoint.json"
+    named = json.loads(about.read_text())
+    about.write_text(json.dumps({key: named[key] for key in ("function", "digest")}))
+    with pytest.raises(ExecutorError, match="found that of fcnef before versions were kept"):
+        Checkpoint.open(tmp_path / "kept", square)
 
 
 def test_a_damaged_file_is_said(tmp_path: Path) -> None:
