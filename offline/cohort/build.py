@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from offline.atlas import Atlas
 from offline.blocks import Executor, open_executor
+from offline.checkpoint import digest_of
 from offline.cohort.consent import Tombstones
 from offline.cohort.exclusion import Limits, Reasons, before_reading, kept_rois, once_read
 from offline.cohort.people import People
@@ -56,7 +57,8 @@ def build_cohort(
     Parameters
     ----------
     folder : str or Path
-        New, or that of an interrupted building with the same arguments, which goes on.
+        New, or that of an interrupted building: with the same arguments it goes on, with others
+        it begins anew.
     people : People
         The participants table.
     source : Source
@@ -90,9 +92,8 @@ def build_cohort(
     stones = _tombstones(folder, rebuild)
     reasons = before_reading(people, limits, stones)
     entries = _entries(people.table, source, reasons)
-    parts = folder / BUILDING
     with nullcontext(executor) if executor else open_executor() as running:
-        blocks = partial(_blocks, running, source, entries, parts)
+        blocks = partial(_blocks, running, source, entries, folder / BUILDING)
         known = _survey(blocks(), len(people.table), source.atlas)
         table = _completed(people.table, known)
         once_read(
@@ -129,7 +130,7 @@ def build_cohort(
             reasons.table(table, stones),
             lambda path: _store(path, blocks(), int(kept.sum()), kept, rois, source.atlas, atlas),
         )
-    shutil.rmtree(parts)
+    shutil.rmtree(folder / BUILDING)
     return Cohort.open(folder)
 
 
@@ -240,7 +241,9 @@ def _blocks(executor: Executor, source: Source, entries: list[Entry], parts: Pat
     n = max(1, BLOCK_BYTES // (4 * source.atlas.n_edges))
     items = [entries[start : start + n] for start in range(0, len(entries), n)]
     function = partial(read_block_of_scans, source)
-    return executor.map(function, items, label="connectivity", checkpoint=parts)
+    # by what is read: a building that failed does not stand in the way of the corrected one
+    own = parts / digest_of((function, __version__))[:12]
+    return executor.map(function, items, label="connectivity", checkpoint=own)
 
 
 def _survey(blocks: Any, n_scans: int, atlas: Atlas) -> _Known:

@@ -110,8 +110,8 @@ def read_people(
     Raises
     ------
     CohortError
-        If the file is no table, a needed column is missing, a value is wrong, or one person has
-        two sexes.
+        If the file is no table, a needed column is missing, a value is wrong, one person has two
+        sexes, or somebody was scanned at several sites and the table does not say who travels.
     """
     where = "participants" if isinstance(source, pd.DataFrame) else str(source)
     raw = source if isinstance(source, pd.DataFrame) else _read(Path(source))
@@ -136,6 +136,8 @@ def read_people(
     )
     scores, ignored = check.scores(table)
     _require_one_sex(table, where)
+    if "traveling" not in raw.columns:
+        _require_nobody_elsewhere(table, where)
     return People(table, scores, ignored, "consent" in raw.columns)
 
 
@@ -310,4 +312,17 @@ def _require_one_sex(table: pd.DataFrame, where: str) -> None:
         person = told.index[told > 1][0]
         raise CohortError(
             f"{where}: expected one sex of participant {person}, found several; correct the table"
+        )
+
+
+def _require_nobody_elsewhere(table: pd.DataFrame, where: str) -> None:
+    """Refuse to guess who of several sites travels: decoders train on those who do not."""
+    scans = table.drop_duplicates(["participant", "session"])  # a row given twice is told later
+    n_sites = scans.groupby("participant")["site"].nunique()
+    if (n_sites > 1).any():
+        person = n_sites.index[n_sites > 1][0]
+        raise CohortError(
+            f"{where}: expected a column traveling, as participant {person} (and"
+            f" {int((n_sites > 1).sum()) - 1} more) was scanned at several sites, found none; add"
+            " it: yes for traveling subjects, no for people who moved"
         )

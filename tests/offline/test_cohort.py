@@ -17,7 +17,7 @@ from offline.atlas import Atlas
 from offline.blocks import open_executor
 from offline.cohort import Cohort, Limits, build_cohort, open_source, read_people
 from offline.cohort.scans import Censoring
-from offline.errors import AtlasError, CohortError, ExecutorError, ScaleError
+from offline.errors import AtlasError, CohortError, ScaleError
 from offline.fc import fc_edges
 from tests.offline.cohorts import ATLAS, people_table, series, write_series
 
@@ -197,7 +197,7 @@ def test_a_person_who_lacks_many_rois_is_left_out_before_others_lose_them(tmp_pa
 def test_the_same_values_again(tmp_path: Path) -> None:
     table = people_table(6)
     table["session"] = ["1", "1", "1", "2", "1", "1"]
-    table.loc[3, "participant"] = "p02"
+    table.loc[3, ["participant", "site"]] = "p02", "A"
     table["file"] = [f"p{k:02d}.npy" for k in range(6)]
     # p02's second session is a copy of its first; p00 and p05 share one array
     cohort = build(tmp_path, table, changed={"p03": series(2), "p05": series(0)})
@@ -352,13 +352,10 @@ def test_interrupted_building_resumes(tmp_path: Path, monkeypatch: pytest.Monkey
         build_cohort(tmp_path / "cohort", people, source, executor=executor)
     with pytest.raises(CohortError, match="found one whose building was interrupted; build it"):
         Cohort.open(tmp_path / "cohort")
-    parts = sorted((tmp_path / "cohort" / ".building").glob("item-*"))
+    parts = sorted((tmp_path / "cohort" / ".building").glob("*/item-*"))
     assert len(parts) == 3
     times = [part.stat().st_mtime_ns for part in parts]
     hidden.replace(arrays / "p07.npy")
-    other = open_source(arrays, "series", ATLAS, 10, censoring=Censoring(tr_s=1.0))
-    with pytest.raises(ExecutorError, match="the same with other parameters"):
-        build_cohort(tmp_path / "cohort", people, other)
     seen: list[list[int]] = []
     rmtree = shutil.rmtree
     monkeypatch.setattr(
@@ -375,6 +372,19 @@ def test_interrupted_building_resumes(tmp_path: Path, monkeypatch: pytest.Monkey
     assert seen == [times]  # those finished before were not read again
     expected = [fc_edges(series(k)) for k in range(10)]
     assert np.array_equal(cohort.z.read(slice(None)), expected)
+
+
+def test_a_building_that_failed_does_not_stand_in_the_way(tmp_path: Path) -> None:
+    arrays = write_series(tmp_path / "arrays", 10)
+    people = read_people(people_table(10))
+    wrong = open_source(arrays, "series", ATLAS, 10, pattern="sub-{participant}.npy")
+    with pytest.raises(CohortError, match=r"everyone excluded: .* expected a file, found none"):
+        build_cohort(tmp_path / "cohort", people, wrong)
+    assert list((tmp_path / "cohort" / ".building").iterdir())
+    right = open_source(arrays, "series", ATLAS, 10, censoring=Censoring(tr_s=2.0))
+    cohort = build_cohort(tmp_path / "cohort", people, right)
+    assert (cohort.people["minutes"] == 2.0).all()  # 60 volumes, by the corrected settings
+    assert not (tmp_path / "cohort" / ".building").exists()
 
 
 def test_the_same_cohort_by_threads_processes_and_one_by_one(

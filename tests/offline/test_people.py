@@ -78,6 +78,16 @@ def test_a_mistake_is_told_where_it_is(old: str, new: str, words: str, tmp_path:
         read_people(table(FULL.replace(old, new, 1), tmp_path), {"session": "ses"})
 
 
+def test_who_travels_is_not_guessed() -> None:
+    moved = {"participant": ["1", "1", "2"], "session": ["a", "b", "a"], "site": ["A", "B", "B"]}
+    with pytest.raises(CohortError, match=r"expected a column traveling, as participant 1 .*none"):
+        read_people(pd.DataFrame(moved))
+    told = read_people(pd.DataFrame({**moved, "traveling": ["yes", "yes", "no"]})).table
+    assert told["traveling"].tolist() == [True, True, False]
+    stayed = pd.DataFrame({**moved, "site": ["A", "A", "B"]})
+    assert not read_people(stayed).table["traveling"].any()
+
+
 def test_no_table(tmp_path: Path) -> None:
     for name, content in (("none.tsv", None), ("empty.tsv", b""), ("binary.tsv", b"\xff\x00\x91")):
         if content is not None:
