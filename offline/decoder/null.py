@@ -57,7 +57,8 @@ class SelectionNull:
     n_models : int
         Models behind each count, in truth and permutations alike.
     quantile : float
-        Of `largest`, which an edge has to exceed.
+        Of `largest`, which an edge has to exceed. Fewer than 1 / (1 - quantile) - 1 permutations
+        cannot show that of any.
     cpu_s : float
         CPU time of one run of the recipe, measured on the true labels, s.
     """
@@ -70,8 +71,10 @@ class SelectionNull:
 
     @property
     def threshold(self) -> int:
-        """Counts above this are significant."""
-        return int(np.quantile(self.largest, self.quantile, method="higher"))
+        """Counts above this have p of at most 1 - quantile; `n_models` where none can have it."""
+        n = len(self.largest)
+        allowed = int((1.0 - self.quantile) * (n + 1.0) + 1e-9) - 1  # maxima that may reach a count
+        return self.n_models if allowed < 0 else int(np.sort(self.largest)[n - 1 - allowed])
 
     @property
     def significant(self) -> Ints:

@@ -101,6 +101,14 @@ def test_threshold_and_p_count_maxima() -> None:
     np.testing.assert_allclose(null.p(), np.array([21, 21, 11, 5, 1]) / 21)
 
 
+@pytest.mark.parametrize("n", [1, 3, 18, 19, 20, 39, 99, 100])
+def test_what_is_significant_has_a_small_p(n: int) -> None:
+    largest = np.random.default_rng(n).integers(0, 60, n)
+    null = SelectionNull(np.arange(101), largest, 100, 0.95, 1.0)
+    assert sorted(null.significant.tolist()) == np.flatnonzero(null.p() <= 0.05).tolist()
+    assert bool(len(null.significant)) == (n >= 19)  # fewer show nothing
+
+
 def test_refuses_nothing_to_do() -> None:
     cohort = people(80)
     with pytest.raises(DecodeError, match="at least one permutation"):
