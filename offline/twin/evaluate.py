@@ -1,0 +1,395 @@
+"""How well a twin tells what people do, every row beside what has to be beaten.
+
+Outcome of the first table: mean response time of the later half of a run (or of another run). A
+person is told by members that were not trained with them; baselines are fitted in the same folds.
+What is seen of a person: nothing but the connectome; the first k correct trials; the first half;
+another run. Figures of real and of simulated people are never in one evaluation; what the data at
+hand do not allow is a row "not measured", with the reason.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from offline.errors import TwinError
+from offline.twin.baselines import Cpm, Demographics, JamesStein, KernelRidge, KShot, OwnMean
+from offline.twin.examples import Examples
+from offline.twin.intervals import N_DRAWS, compare, evaluate
+from offline.twin.study import Study, known, shown
+from offline.twin.tables import RunData, run_data
+from offline.twin.train import deal_people
+from offline.twin.twin import Twin, digest_of_name
+
+__all__ = ["KS", "NOT_MEASURED", "Evaluation", "Run", "evaluate_twin", "runs_of"]
+
+KS = (2, 5, 10, 20)
+NOT_MEASURED = "not measured"
+NO_FC = "connectomes of these people are not at hand"
+NO_TWIN = "no twin given"
+N_FOLDS = 5
+N_EXCHANGES = 10
+
+Float64 = NDArray[np.float64]
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Tables by name, and the sentence that comes first.
+
+    Attributes
+    ----------
+    name : str
+    provenance : {"real", "synthetic"}
+    tables : dict of str to pandas.DataFrame
+        `response_times`, `choices`, `calibration`, `bold`, `matched`, `stability`, `edges`,
+        `interventions`, `cost`, `left_out`.
+    settings : dict
+        Of the twin and of this evaluation.
+    """
+
+    name: str
+    provenance: str
+    tables: dict[str, pd.DataFrame]
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def adds(self) -> tuple[list[str], list[str]]:
+        """What is seen of people, where the twin beats every baseline and where it does not.
+
+        It does where its error is smaller than the best baseline's, with a paired interval that
+        leaves out 0.
+        """
+        table = self.tables["response_times"]
+        better, nothing = [], []
+        for (task, run, seen), rows in table.groupby(["task", "run", "seen"], sort=False):
+            twin = rows[(rows["predictor"] == "twin") & rows["rmse_ms"].notna()]
+            others = rows[rows["rmse_gain_ms"].notna()]
+            if not len(twin) or not len(others):
+                continue
+            best = others.loc[others["rmse_ms"].idxmin()]
+            what = f"{task} {run}, {seen}"
+            (better if best["rmse_gain_low_ms"] > 0.0 else nothing).append(what)
+        return better, nothing
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of one task: rows of the study that have both halves, and their folds.
+
+    Attributes
+    ----------
+    task, run : str
+    data : RunData
+    rows : ndarray of int64, shape (n_people,)
+        Of the study.
+    folds : ndarray of int64, shape (n_people,)
+    here : ndarray of bool, shape (n_people, n_segments, n_slots)
+        Trials of this run.
+    early : ndarray of bool, shape (n_people, n_segments, n_slots)
+        Those of its first half.
+    """
+
+    task: str
+    run: str
+    data: RunData
+    rows: NDArray[np.int64]
+    folds: NDArray[np.int64]
+    here: NDArray[np.bool_]
+    early: NDArray[np.bool_]
+
+    def held_out(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """Places among these people: who is learned from, and who is told."""
+        for fold in np.unique(self.folds):
+            yield np.flatnonzero(self.folds != fold), np.flatnonzero(self.folds == fold)
+
+    def first(self, own: Examples, k: int) -> NDArray[np.bool_]:
+        """The first k correct trials of the first half and what lies before them; -1 for all."""
+        if k < 0:
+            return self.early
+        there = np.isfinite(np.where(self.early, own.log_rt, np.nan)).reshape(len(self.rows), -1)
+        before = np.cumsum(there, axis=1) - there < k
+        return np.asarray(self.early & before.reshape(self.early.shape))
+
+
+def evaluate_twin(
+    study: Study,
+    twin: Twin | None = None,
+    *,
+    ks: Sequence[int] = KS,
+    n_draws: int = N_DRAWS,
+    seed: int = 0,
+    threads: int = 1,
+    say: Say | None = None,
+) -> Evaluation:
+    """Judge a twin on a study; without one, the baselines alone.
+
+    Parameters
+    ----------
+    study : Study
+        Of the twin's training people, of new people, or of both.
+    twin : Twin or None
+    ks : sequence of int
+        Trials seen.
+    n_draws : int
+        Of the bootstrap over people.
+    seed : int
+        Of folds where there is no twin, of exchanges and draws.
+    threads : int
+        Of torch.
+    say : callable or None
+        Told of progress.
+
+    Raises
+    ------
+    TwinError
+        If the twin is of real people and the study of simulated ones, or the other way round, or
+        there is no run with enough people.
+    AtlasError, ScaleError
+        If the connectomes are not the twin's.
+    """
+    from offline.twin.further import further_tables
+
+    if twin is not None and twin.provenance != study.provenance:
+        raise TwinError(
+            f"expected {twin.provenance} people for a twin of {twin.provenance} people, found"
+            f" {study.provenance} ones; their figures are never mixed"
+        )
+    if twin is not None and study.atlas is not None:
+        twin.atlas.require_same(study.atlas)
+    say = say or (lambda text: None)
+    usable = twin if study.edges is not None else None
+    missing = NO_TWIN if twin is None and study.edges is not None else NO_FC
+    start_s = time.process_time()
+    runs = list(runs_of(study, usable, seed))
+    if not runs:
+        raise TwinError("expected a run with at least 20 people, found none; add people")
+    rows, exchanged = [], []
+    for run in runs:
+        say(f"{run.task} {run.run}: {len(run.rows)} people, response times")
+        told = _cases(study, usable, run, runs, ks, threads)
+        for seen, (truth, predictions, unknown) in told.items():
+            rows += _rows(run, seen, truth, predictions, unknown, missing, n_draws)
+        if usable is not None:
+            exchanged.append(_matched(study, usable, run, n_draws, seed, threads))
+    tables = {
+        "response_times": pd.DataFrame(rows),
+        "matched": pd.DataFrame(exchanged or [_absent(missing)]),
+        **further_tables(study, usable, runs, missing, n_draws, seed, threads, say),
+        "left_out": study.left_out,
+    }
+    settings = {
+        "ks": list(ks), "n_draws": n_draws, "seed": seed, "n_people": len(study.examples.people),
+        "n_runs": len(runs), "evaluation_cpu_s": round(time.process_time() - start_s, 1),
+    }  # fmt: skip
+    return Evaluation(study.name, study.provenance, tables, settings)
+
+
+def runs_of(study: Study, twin: Twin | None, seed: int) -> Iterator[Run]:
+    """Runs with at least 20 people, with the twin's folds, or folds of their own."""
+    names = study.examples.people
+    if twin is None:
+        folds = deal_people(study.sites, len(names), N_FOLDS, seed)
+    else:
+        fold_of = dict(zip(twin.people, twin.folds.tolist(), strict=True))
+        # people who are new to the twin are told by all members: a fold of their own
+        folds = np.array([fold_of.get(digest_of_name(name), -1) for name in names])
+    for (task, number), code in study.runs.items():
+        data = run_data(study.trials.of(task, number), study.spec(task))
+        if len(data.people) < 20:
+            continue
+        rows = np.array([names.index(name) for name in data.people], np.int64)
+        own = study.examples.of(rows)
+        here = (own.run == code)[:, :, None] & (own.onset >= 0)
+        early = here & (own.trial <= np.flatnonzero(data.early).max())
+        of_run = folds[rows]
+        if len(np.unique(of_run)) < 2:
+            of_run = deal_people(None, len(rows), N_FOLDS, seed)
+        yield Run(task, number, data, rows, of_run, here, early)
+
+
+Case = tuple[Float64, dict[str, Float64], tuple[str, ...]]
+
+
+def _cases(
+    study: Study,
+    twin: Twin | None,
+    run: Run,
+    runs: Sequence[Run],
+    ks: Sequence[int],
+    threads: int,
+) -> dict[str, Case]:
+    """By what is seen of people: the truth, predictions in s, and predictors not measured."""
+    data, n = run.data, len(run.rows)
+    table = study.people.iloc[run.rows]
+    columns = tuple(c for c in ("age", "sex", "site", "group") if c in table)
+    z = None if study.edges is None else study.edges[run.rows]
+    sizes: list[int | None] = [*ks, None]
+    unseen: dict[str, Float64] = {"group mean": np.zeros(n)}
+    if columns:
+        unseen["demographics"] = np.zeros(n)
+    if z is not None:
+        unseen |= {"kernel ridge": np.zeros(n), "CPM": np.zeros(n)}
+    by_size: list[dict[str, Float64]] = [
+        {name: np.zeros(n) for name in ("own mean", "James–Stein", "k-shot estimator")}
+        for _ in sizes
+    ]
+    for train, test in run.held_out():
+        later, rt = data.second_s[train], data.rt_s[train]
+        unseen["group mean"][test] = later.mean()
+        covariates = np.zeros((n, 0))
+        if columns:
+            about = Demographics(columns).fit(table.iloc[train], later)
+            unseen["demographics"][test] = about.predict(table.iloc[test])
+            covariates = (about.encode(table) - about.mean_) / about.sd_
+        if z is not None:
+            unseen["kernel ridge"][test] = KernelRidge().fit(z[train], later).predict(z[test])
+            unseen["CPM"][test] = Cpm().fit(z[train], later).predict(z[test])
+        own, plain = OwnMean().fit(rt, later), JamesStein().fit(rt, later)
+        several = KShot().fit(rt, later, data.conditions[train], covariates[train])
+        for size, told in zip(sizes, by_size, strict=True):
+            seen = data.seen(size)[test]
+            told["own mean"][test] = own.predict(seen)
+            told["James–Stein"][test] = plain.predict(seen)
+            told["k-shot estimator"][test] = several.predict(
+                seen, data.conditions[test], covariates[test]
+            )
+    absent = () if twin is not None else ("twin",)
+    no_fc = () if z is not None else ("kernel ridge", "CPM")
+    if twin is not None:
+        unseen["twin"] = _told(study, twin, run, None, threads)
+    cases = {"connectome only": (data.second_s, unseen, (*absent, *no_fc))}
+    for size, told in zip(sizes, by_size, strict=True):
+        if twin is not None:
+            told["twin"] = _told(study, twin, run, size if size is not None else -1, threads)
+        name = "first half" if size is None else f"first {size} trials"
+        cases[name] = (data.second_s, told, absent)
+    other = next((r for r in runs if r.task == run.task and r.run != run.run), None)
+    if other is not None:
+        cases[f"run {other.run}"] = _other_run(study, twin, run, other, threads)
+    return cases
+
+
+def _told(study: Study, twin: Twin, run: Run, k: int | None, threads: int) -> Float64:
+    """The twin's mean RT of the later half; k trials seen, None for none, -1 for the half."""
+    assert study.edges is not None
+    own = study.examples.of(run.rows)
+    task = shown(own, run.here & ~run.early)
+    behaviour = None if k is None else known(own, run.first(own, k))
+    return twin.simulate(study.edges[run.rows], task, behaviour, threads=threads).rt_s
+
+
+def _other_run(study: Study, twin: Twin | None, run: Run, other: Run, threads: int) -> Case:
+    """Mean RT of this run, all of the other one being seen."""
+    both = np.flatnonzero(np.isin(run.rows, other.rows))
+    place = {row: k for k, row in enumerate(other.rows.tolist())}
+    at = np.array([place[row] for row in run.rows[both].tolist()], np.int64)
+    y = np.nanmean(run.data.rt_s[both], axis=1)
+    x = np.nanmean(other.data.rt_s[at], axis=1)
+    line, folds = np.zeros(len(y)), run.folds[both]
+    for fold in np.unique(folds):
+        train, test = folds != fold, folds == fold
+        slope, intercept = np.polyfit(x[train], y[train], 1)
+        line[test] = intercept + slope * x[test]
+    told = {"own mean": x, "own mean, fitted line": line}
+    if twin is None:
+        return y, told, ("twin",)
+    assert study.edges is not None
+    own = study.examples.of(run.rows[both])
+    behaviour = known(own, other.here[at])
+    task = shown(own, run.here[both])
+    found = twin.simulate(study.edges[run.rows[both]], task, behaviour, threads=threads)
+    return y, {**told, "twin": found.rt_s}, ()
+
+
+def _rows(
+    run: Run,
+    seen: str,
+    truth: Float64,
+    predictions: dict[str, Float64],
+    unknown: Sequence[str],
+    missing: str,
+    n_draws: int,
+) -> list[dict[str, Any]]:
+    """One row a predictor; the twin first."""
+    figures = evaluate(truth, predictions, n_draws)
+    about = {"task": run.task, "run": run.run, "seen": seen, "n": len(truth)}
+    rows = []
+    for name in sorted(predictions, key=lambda name: name != "twin"):
+        r, rmse = figures[name]["r"], figures[name]["rmse"]
+        row = {
+            **about, "predictor": name, "r": r.value, "r_low": r.low, "r_high": r.high,
+            "rmse_ms": 1e3 * rmse.value, "rmse_low_ms": 1e3 * rmse.low,
+            "rmse_high_ms": 1e3 * rmse.high, "note": "",
+        }  # fmt: skip
+        if "twin" in predictions and name != "twin":
+            gain = compare(truth, predictions, "twin", name, n_draws)
+            row |= {
+                "r_gain": gain["r"].value,
+                "r_gain_low": gain["r"].low,
+                "r_gain_high": gain["r"].high,
+                "rmse_gain_ms": 1e3 * gain["rmse"].value,
+                "rmse_gain_low_ms": 1e3 * gain["rmse"].low,
+                "rmse_gain_high_ms": 1e3 * gain["rmse"].high,
+            }
+        rows.append({**EMPTY, **row})
+    absent = [{**EMPTY, **about, "predictor": name, **_absent(missing)} for name in unknown]
+    return rows + absent
+
+
+EMPTY: dict[str, Any] = {
+    **dict.fromkeys(("task", "run", "seen", "n", "predictor")),
+    **dict.fromkeys(("r", "r_low", "r_high", "rmse_ms", "rmse_low_ms", "rmse_high_ms"), np.nan),
+    **dict.fromkeys(("r_gain", "r_gain_low", "r_gain_high"), np.nan),
+    **dict.fromkeys(("rmse_gain_ms", "rmse_gain_low_ms", "rmse_gain_high_ms"), np.nan),
+    "note": "",
+}
+
+
+def _matched(
+    study: Study, twin: Twin, run: Run, n_draws: int, seed: int, threads: int
+) -> dict[str, Any]:
+    """r with people's own connectomes less r with those of others of their fold."""
+    assert study.edges is not None
+    z, truth = study.edges[run.rows], run.data.second_s
+    task = shown(study.examples.of(run.rows), run.here & ~run.early)
+    own = twin.simulate(z, task, threads=threads).rt_s
+    rng = np.random.default_rng((seed, 5))
+    others = []
+    for _ in range(N_EXCHANGES):
+        order = np.arange(len(z))
+        for _, test in run.held_out():
+            turned = rng.permutation(test)
+            order[turned] = np.roll(turned, 1)
+        others.append(twin.simulate(z[order], task, threads=threads).rt_s)
+    draws = rng.integers(0, len(z), (n_draws, len(z)))
+    gaps = [
+        _r(truth[who], own[who]) - np.mean([_r(truth[who], other[who]) for other in others])
+        for who in draws
+    ]
+    low, high = np.percentile(gaps, [2.5, 97.5])
+    shuffled = float(np.mean([_r(truth, other) for other in others]))
+    matched = _r(truth, own)
+    return {
+        "task": run.task, "run": run.run, "n": len(z), "r_matched": matched,
+        "r_exchanged": shuffled, "gap": matched - shuffled, "gap_low": float(low),
+        "gap_high": float(high), "note": "",
+    }  # fmt: skip
+
+
+def _absent(reason: str) -> dict[str, Any]:
+    return {"note": f"{NOT_MEASURED}: {reason}"}
+
+
+def _r(a: Float64, b: Float64) -> float:
+    """r; 0 where one says the same of everybody."""
+    a, b = a - a.mean(), b - b.mean()
+    both = float(np.sqrt((a @ a) * (b @ b)))
+    return float(a @ b) / both if both > 1e-15 else 0.0

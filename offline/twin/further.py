@@ -1,0 +1,339 @@
+"""Further tables of an evaluation: choices, BOLD, stability, known truth, cost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score
+
+from offline.twin.baselines import GroupMap, KernelRidge
+from offline.twin.examples import Examples
+from offline.twin.intervals import compare, evaluate
+from offline.twin.intervene import ask, edited_twins, spread_of_edges
+from offline.twin.outcomes import Target, measured_responses, outcomes
+from offline.twin.screen import importance
+from offline.twin.study import Study, known, shown
+from offline.twin.train import deterministic
+from offline.twin.twin import Twin
+
+if TYPE_CHECKING:
+    from offline.twin.evaluate import Run
+
+__all__ = ["further_tables"]
+
+Float64 = NDArray[np.float64]
+NOTHING_PLANTED = "no edge was planted"
+NO_TRUTH = "the truth is not known of real people"
+N_BINS = 5
+K_CHOICES = 10
+SMALL = 1e-6
+OUTCOMES = ("correct", "wrong", "missed")
+
+
+def further_tables(
+    study: Study,
+    twin: Twin | None,
+    runs: Sequence[Run],
+    missing: str,
+    n_draws: int,
+    seed: int,
+    threads: int,
+    say: Callable[[str], None],
+) -> dict[str, pd.DataFrame]:
+    """`choices`, `calibration`, `bold`, `stability`, `edges`, `interventions`, `cost`."""
+    choices, bins = [], []
+    for run in runs:
+        say(f"{run.task} {run.run}: choices and BOLD")
+        found, calibrated = _choices(study, twin, run, missing, n_draws, threads)
+        choices += found
+        bins += calibrated
+    return {
+        "choices": pd.DataFrame(choices),
+        "calibration": pd.DataFrame(bins or [_absent(missing)]),
+        "bold": pd.DataFrame(
+            [row for run in runs for row in _bold(study, twin, run, missing, threads)]
+        ),
+        "stability": pd.DataFrame(list(_stability(study, twin, runs[0], missing, threads))),
+        **_truth(study, twin, missing, seed, threads),
+        "cost": pd.DataFrame(list(_cost(study, twin, runs[0], missing, threads))),
+    }
+
+
+def _choices(
+    study: Study, twin: Twin | None, run: Run, missing: str, n_draws: int, threads: int
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Log loss of correct, wrong and missed in the later half, a trial; and its calibration."""
+    own = study.examples.of(run.rows)
+    late = run.here & ~run.early
+    what = _what_happened(own)
+    about = {"task": run.task, "run": run.run, "n": len(run.rows)}
+    told = {
+        "rates of the condition": _rates_of_others(own, run, what),
+        "own rates, first half": _own_rates(own, run, what),
+    }
+    unknown: list[dict[str, Any]] = []
+    if not (own.answer[late] >= 0).all():
+        why = "the right answers are not in the table"
+    elif twin is None:
+        why = missing
+    else:
+        why = ""
+        task = shown(own, late)
+        z = study.edges[run.rows]  # type: ignore[index]
+        for name, k in (("twin, connectome only", None), (f"twin, first {K_CHOICES}", K_CHOICES)):
+            seen = None if k is None else known(own, run.first(own, k))
+            p = twin.simulate(z, task, seen, threads=threads).probabilities
+            told[name] = _spread(_by_outcome(p, task), own, late)
+    if why:
+        unknown = [{**about, "predictor": "twin", "note": f"not measured: {why}"}]
+    rng = np.random.default_rng(0)
+    draws = rng.integers(0, len(run.rows), (n_draws, len(run.rows)))
+    losses = {name: _loss(p, what, late) for name, p in told.items()}
+    rows, bins = [], []
+    for name, loss in losses.items():
+        low, high = np.percentile(loss[draws].mean(axis=1), [2.5, 97.5])
+        row = {
+            **about, "predictor": name, "log_loss": loss.mean(), "low": low, "high": high,
+            "error_calibration": _calibration_error(told[name], what, late), "note": "",
+        }  # fmt: skip
+        if name.startswith("twin"):
+            for rival in ("rates of the condition", "own rates, first half"):
+                gain = losses[rival] - loss
+                ends = np.percentile(gain[draws].mean(axis=1), [2.5, 97.5])
+                column = "gain over " + rival.split(",")[0]
+                row |= {column: gain.mean(), f"{column}, low": ends[0], f"{column}, high": ends[1]}
+            bins += _bins(told[name], what, late, {**about, "predictor": name})
+        rows.append(row)
+    return rows + unknown, bins
+
+
+def _what_happened(examples: Examples) -> NDArray[np.int64]:
+    """Place in `OUTCOMES` of every trial, -1 where there is none."""
+    what = np.where(np.isfinite(examples.log_rt), 0, 1)
+    what = np.where(examples.choice == examples.n_actions, 2, what)
+    return np.where(examples.onset >= 0, what, -1)
+
+
+def _by_outcome(p: Float64, task: Examples) -> Float64:
+    """Probabilities of `OUTCOMES` from those of the actions."""
+    answer = np.maximum(task.answer, 0)[..., None]
+    right = np.take_along_axis(p, answer, axis=-1)[..., 0]
+    missed = p[..., -1]
+    return np.stack([right, np.maximum(1.0 - right - missed, 0.0), missed], axis=-1)
+
+
+def _spread(p: Float64, own: Examples, late: NDArray[np.bool_]) -> Float64:
+    """Back from the segments that were run to all of them."""
+    out = np.full((*own.onset.shape, 3), np.nan)
+    out[:, np.flatnonzero(late.any(axis=(0, 2)))] = p
+    return out
+
+
+def _rates_of_others(own: Examples, run: Run, what: NDArray[np.int64]) -> Float64:
+    """Of each condition, in the later halves of the people of other folds."""
+    out = np.full((*what.shape, 3), np.nan)
+    late = run.here & ~run.early
+    for train, test in run.held_out():
+        for place in range(len(own.conditions)):
+            kind = own.condition == place
+            seen = what[train][(kind & late)[train]]
+            if not len(seen):
+                continue
+            rates = (np.bincount(seen, minlength=3) + 0.5) / (len(seen) + 1.5)
+            block = out[test]
+            block[(kind & late)[test]] = rates
+            out[test] = block
+    return out
+
+
+def _own_rates(own: Examples, run: Run, what: NDArray[np.int64]) -> Float64:
+    """The person's first half, worth as much as it is beside the others' rates (20 trials)."""
+    prior = _rates_of_others(own, run, what)
+    counts = np.stack([(run.early & (what == k)).sum(axis=(1, 2)) for k in range(3)], axis=1)
+    both = 20.0 * prior + counts[:, None, None, :]
+    return np.asarray(both / both.sum(axis=-1, keepdims=True))
+
+
+def _loss(p: Float64, what: NDArray[np.int64], late: NDArray[np.bool_]) -> Float64:
+    """Mean log loss of each person's trials, (n_people,)."""
+    chosen = np.take_along_axis(p, np.maximum(what, 0)[..., None], axis=-1)[..., 0]
+    loss = np.where(late, -np.log(np.maximum(np.nan_to_num(chosen), SMALL)), 0.0)
+    return np.asarray(loss.sum(axis=(1, 2)) / late.sum(axis=(1, 2)))
+
+
+def _calibration_error(p: Float64, what: NDArray[np.int64], late: NDArray[np.bool_]) -> float:
+    """Mean gap between told and found share of trials not correct, over bins of trials."""
+    bins = _bins(p, what, late, {})
+    n = sum(row["trials"] for row in bins)
+    return float(sum(row["trials"] * abs(row["told"] - row["found"]) for row in bins) / n)
+
+
+def _bins(
+    p: Float64, what: NDArray[np.int64], late: NDArray[np.bool_], about: dict[str, Any]
+) -> list[dict[str, Any]]:
+    told, found = 1.0 - p[..., 0][late], what[late] != 0
+    order = np.argsort(told, kind="stable")
+    return [
+        {**about, "trials": len(part), "told": told[part].mean(), "found": found[part].mean()}
+        for part in np.array_split(order, N_BINS)
+    ]
+
+
+def _bold(
+    study: Study, twin: Twin | None, run: Run, missing: str, threads: int
+) -> Iterator[dict[str, Any]]:
+    """Each region's response of each person, told from the connectome, and by the group's map."""
+    about = {"task": run.task, "run": run.run}
+    own = study.examples.of(run.rows)
+    if twin is None or not twin.regions or not own.regions:
+        why = missing if twin is None else "no BOLD of these people, or none in the twin"
+        yield {**about, "note": f"not measured: {why}"}
+        return
+    own = shown(own, run.here)
+    z = study.edges[run.rows]  # type: ignore[index]
+    kinds = sorted({own.conditions[c] for c in np.unique(own.condition) if c >= 0})
+    names: list[str | None] = [None, *kinds]
+    for condition in names:
+        measured = measured_responses(own, condition)
+        targets = [str(Target("response", region, condition)) for region in twin.regions]
+        told = np.nanmean(ask(twin, z, own, targets, threads=threads), axis=1)
+        for place, region in enumerate(twin.regions):
+            y = measured[:, place]
+            there = np.isfinite(y)
+            if there.sum() < 10:
+                yield {**about, "region": region, "note": "not measured: too few people"}
+                continue
+            group = np.full(len(y), np.nan)
+            for train, test in run.held_out():
+                group[test] = GroupMap().fit(y[train][:, None]).map_[0]
+            both = {"twin": told[place][there], "group map": group[there]}
+            figures = evaluate(y[there], both)
+            gain = compare(y[there], both, "twin", "group map")["rmse"]
+            yield {
+                **about, "region": region, "condition": condition or "all trials",
+                "n": int(there.sum()), "r": figures["twin"]["r"].value,
+                "r_low": figures["twin"]["r"].low, "r_high": figures["twin"]["r"].high,
+                "rmse": figures["twin"]["rmse"].value,
+                "rmse_group": figures["group map"]["rmse"].value, "gain": gain.value,
+                "gain_low": gain.low, "gain_high": gain.high, "note": "",
+            }  # fmt: skip
+
+
+def _stability(
+    study: Study, twin: Twin | None, run: Run, missing: str, threads: int
+) -> Iterator[dict[str, Any]]:
+    """How alike mean RT is that different seeds, folds and scans say."""
+    if twin is None or study.edges is None:
+        yield {"over": "seeds, folds, rest runs", "note": f"not measured: {missing}"}
+        return
+    z = study.edges[run.rows]
+    task = shown(study.examples.of(run.rows), run.here)
+    with deterministic(threads):
+        told = np.array(
+            [outcomes(m, task, m.who(z), [Target("rt")])[0] for m in twin.members]
+        )  # of everybody: what is asked is whether members agree, not whether they are right
+    pairs = list(combinations(range(len(twin.members)), 2))
+    for over, same in (("seeds", "fold"), ("folds", "seed")):
+        kept = [
+            (a, b)
+            for a, b in pairs
+            if getattr(twin.members[a], same) == getattr(twin.members[b], same)
+        ]
+        if kept:
+            r = [float(np.corrcoef(told[a], told[b])[0, 1]) for a, b in kept]
+            yield {"over": over, "pairs": len(r), "r": np.mean(r), "r_least": min(r), "note": ""}
+        else:
+            yield {"over": over, "note": f"not measured: the twin has one of the {over}"}
+    if study.again is None:
+        yield {"over": "rest runs", "note": "not measured: one scan of each person"}
+        return
+    first = twin.simulate(z, task, threads=threads).rt_s
+    second = twin.simulate(study.again[run.rows], task, threads=threads).rt_s
+    r = float(np.corrcoef(first, second)[0, 1])
+    yield {"over": "rest runs", "pairs": 1, "r": r, "r_least": r, "note": ""}
+
+
+def _truth(
+    study: Study, twin: Twin | None, missing: str, seed: int, threads: int
+) -> dict[str, pd.DataFrame]:
+    """Planted edges among all, and true against predicted effects of editing them."""
+    truth = study.truth
+    if twin is None or truth is None or not len(truth.planted):
+        why = missing if twin is None else NO_TRUTH if truth is None else NOTHING_PLANTED
+        absent = pd.DataFrame([{"note": f"not measured: {why}"}])
+        return {"edges": absent, "interventions": absent.copy()}
+    assert study.edges is not None
+    z, examples = study.edges, study.examples
+    planted = np.isin(np.arange(z.shape[1]), truth.planted)
+    y = np.nanmean(np.exp(examples.log_rt), axis=(1, 2))
+    ridge = KernelRidge("linear").fit(z, y)
+    scores = {
+        "twin": importance(twin, z, examples),
+        "ridge weights": np.abs(ridge.X_.T @ ridge.dual_),
+    }
+    prevalence = float(planted.mean())
+    rows = []
+    for name, score in scores.items():
+        found = float(average_precision_score(planted, score))
+        rows.append({"by": name, "auprc": found, "times_prevalence": found / prevalence})
+    place = {name: k for k, name in enumerate(truth.people["participant"])}
+    at = np.array([place[name] for name in examples.people])
+    _, sd = spread_of_edges(twin)
+    rng = np.random.default_rng((seed, 6))
+    edits = []
+    for number in (0, 1):
+        edges = truth.planted[truth.circuit == number]
+        delta = rng.uniform(-1.0, 1.0, (len(z), 1)) * sd[edges]
+        found = edited_twins(twin, z, edges, delta, examples, None, [Target("rt")], threads)
+        everybody = np.zeros((len(truth.edges), len(edges)))
+        everybody[at] = delta
+        true = truth.delta_rt_s(edges, everybody)[at]
+        kept = np.isfinite(found.change[0])
+        known_ends = kept & np.isfinite(found.low[0])
+        inside = (found.low[0] <= true) & (true <= found.high[0])
+        edits.append(
+            {
+                "circuit": f"planted {number + 1}", "n": int(kept.sum()),
+                "refused": int((~kept).sum()),
+                "r": float(np.corrcoef(true[kept], found.change[0][kept])[0, 1]),
+                "true_ms": 1e3 * float(np.sqrt(np.mean(true[kept] ** 2))),
+                "predicted_ms": 1e3 * float(np.sqrt(np.mean(found.change[0][kept] ** 2))),
+                "covered": float(inside[known_ends].mean()) if known_ends.any() else np.nan,
+                "note": "" if known_ends.any() else "no interval: people it was trained with",
+            }
+        )  # fmt: skip
+    return {"edges": pd.DataFrame(rows), "interventions": pd.DataFrame(edits)}
+
+
+def _cost(
+    study: Study, twin: Twin | None, run: Run, missing: str, threads: int
+) -> Iterator[dict[str, Any]]:
+    """CPU time of using the twin, and what it took to train."""
+    if twin is None or study.edges is None:
+        yield {"what": "twin", "note": f"not measured: {missing}"}
+        return
+    epochs = [len(member.curve) for member in twin.members]
+    yield {"what": "members", "value": float(len(twin.members)), "unit": "", "note": ""}
+    yield {"what": "epochs of a member, mean", "value": float(np.mean(epochs)), "unit": ""}
+    n = sum(values.numel() for values in twin.members[0].parameters.values())
+    yield {"what": "parameters of the network", "value": float(n), "unit": ""}
+    own = study.examples.of(run.rows)
+    task = shown(own, run.here)
+    for name, seen in (
+        ("connectome only", None),
+        (f"first {K_CHOICES} trials", known(own, run.first(own, K_CHOICES))),
+    ):
+        start_s = time.process_time()
+        twin.simulate(study.edges[run.rows], task, seen, threads=threads)
+        cost_ms = 1e3 * (time.process_time() - start_s) / len(run.rows)
+        yield {"what": f"a person's run, {name}", "value": cost_ms, "unit": "ms CPU", "note": ""}
+
+
+def _absent(reason: str) -> dict[str, Any]:
+    return {"note": f"not measured: {reason}"}
