@@ -23,6 +23,7 @@ from offline.report.words import CHANCE_P, methods, verdict, versions
 __all__ = ["chosen_edges", "write_report"]
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
+STYLE = Path(__file__).with_name("style.css")
 MOST_LISTED = 20
 MOST_DRAWN = 60
 
@@ -103,6 +104,7 @@ def write_report(
     )
     edges = None if validation.decoder is None else chosen_edges(validation, atlas)
     page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        style=STYLE.read_text(encoding="utf-8"),
         title=title,
         about=_about(validation),
         verdict=verdict(validation),

@@ -34,6 +34,7 @@ COMMANDS = (
     "harmonize",
     "decode",
     "task",
+    "twin",
 )
 HELP_FLAGS = frozenset({"--help", "-h"})
 

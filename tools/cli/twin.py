@@ -1,0 +1,467 @@
+"""`fcnef twin`: people's twins, fitted, judged, asked, and asked what would change.
+
+A source of people is a cohort with a table of trials, a folder of the public release, a table of
+trials alone (baselines only), or `synthetic:FORM:SEED:PEOPLE:ROIS`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import resource
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import cyclopts
+import numpy as np
+import pandas as pd
+
+from offline.errors import TwinError
+from offline.twin.study import Study, open_study
+
+__all__ = ["twin"]
+
+twin = cyclopts.App(
+    name="twin",
+    help="Twins: a connectome generates a person who does the task.",
+    help_epilogue="Example:\n\n```text\nfcnef twin evaluate synthetic:gated:1 --twin t\n```",
+)
+
+
+@cyclopts.Parameter(name="*")
+@dataclass(frozen=True)
+class People:
+    """Who.
+
+    Parameters
+    ----------
+    trials
+        Table of trials beside a cohort (`.tsv`, BIDS events joined).
+    people
+        Participants table beside a table of trials.
+    person
+        Only these; everybody if not given.
+    region
+        Regions of the release whose BOLD is predicted.
+    bold
+        Of simulated people: with BOLD of two regions.
+    """
+
+    trials: Path | None = None
+    people: Path | None = None
+    person: Annotated[list[str] | None, cyclopts.Parameter(consume_multiple=True)] = None
+    region: Annotated[list[str] | None, cyclopts.Parameter(consume_multiple=True)] = None
+    bold: bool = False
+
+    def open(self, source: str) -> Study:
+        """The study, those of `person` only."""
+        study = open_study(
+            source, self.trials, self.people, regions=self.region or (), bold=self.bold
+        )
+        if not self.person:
+            return study
+        names = [name.removeprefix("sub-") for name in self.person]
+        missing = [name for name in names if name not in study.examples.people]
+        if missing:
+            raise TwinError(
+                f"expected people with connectome and usable trials, found no sub-{missing[0]}; see"
+                " who is left out with `fcnef twin evaluate`"
+            )
+        return study.of(names)
+
+
+@cyclopts.Parameter(name="*")
+@dataclass(frozen=True)
+class Training:
+    """How it is trained.
+
+    Parameters
+    ----------
+    form
+        Low-rank offsets to a shared network, or all weights of every person, as published.
+    units
+        Of the recurrent network.
+    epochs
+        At most.
+    folds, seeds
+        A member for each of both.
+    seed
+        Of everything drawn.
+    without
+        People who are left out, so that all members may tell of them.
+    device
+        `cpu` or `cuda`.
+    threads
+        Of the CPU.
+    checkpoint
+        Folder to keep unfinished work in; the same call goes on from there.
+    """
+
+    form: Literal["low_rank", "whole"] = "low_rank"
+    units: int = 32
+    epochs: int = 60
+    folds: int = 5
+    seeds: int = 1
+    seed: int = 0
+    without: Annotated[list[str] | None, cyclopts.Parameter(consume_multiple=True)] = None
+    device: str = "cpu"
+    threads: int = 1
+    checkpoint: Path | None = None
+
+
+@twin.command
+def fit(
+    source: str,
+    /,
+    *,
+    out: Path,
+    who: Annotated[People, cyclopts.Parameter(name="*")] = People(),
+    training: Annotated[Training, cyclopts.Parameter(name="*")] = Training(),
+) -> None:
+    """Fit a twin to people's connectomes and trials.
+
+    Parameters
+    ----------
+    source
+        People, as above.
+    out
+        The twin (`.safetensors`); learning curves and cost lie beside it.
+
+    Example
+    -------
+    fcnef twin fit my-cohort --trials trials.tsv --out twin --seeds 5
+    fcnef twin fit synthetic:gated:1:228:100 --out synthetic-twin
+    """
+    from rich.progress import Progress
+
+    from offline.twin.files import save_twin
+    from offline.twin.model import Settings
+    from offline.twin.twin import Twin
+
+    study = who.open(source)
+    if training.without:
+        gone = {name.removeprefix("sub-") for name in training.without}
+        study = study.of([name for name in study.examples.people if name not in gone])
+    edges, atlas = _require_edges(study)
+    settings = Settings(
+        form=training.form, units=training.units, epochs=training.epochs, folds=training.folds,
+        seeds=training.seeds, seed=training.seed,
+    )  # fmt: skip
+    start = time.perf_counter(), time.process_time()
+    with Progress(transient=True) as progress:
+        bar = progress.add_task("training", total=settings.folds * settings.seeds)
+
+        def watch(fold: int, seed: int, line: dict[str, float]) -> None:
+            done = seed * settings.folds + fold + line["epoch"] / settings.epochs
+            progress.update(bar, completed=done)
+
+        found = Twin.fit(
+            edges, study.examples, atlas, study.provenance, settings, sites=study.sites,
+            device=training.device, threads=training.threads, checkpoint=training.checkpoint,
+            watch=watch,
+        )  # fmt: skip
+    path = save_twin(found, out)
+    lines = [{"fold": m.fold, "seed": m.seed, **line} for m in found.members for line in m.curve]
+    curves = path.with_name(f"{path.stem}-curves.tsv")
+    pd.DataFrame(lines).to_csv(curves, sep="\t", index=False, na_rep="n/a")
+    cost = {
+        "wall_s": round(time.perf_counter() - start[0], 1),
+        "cpu_s": round(time.process_time() - start[1], 1),
+        "memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2),
+        "epochs": [len(member.curve) for member in found.members],
+    }
+    path.with_name(f"{path.stem}-cost.json").write_text(json.dumps(cost, indent=2) + "\n")
+    print(
+        f"{path}: {_kind(found.provenance)} twin of {len(found.people)} people,"
+        f" {len(found.members)} members, {len(study.left_out)} entries left out,"
+        f" {cost['cpu_s']} s CPU"
+    )
+
+
+@twin.command
+def evaluate(
+    source: str,
+    /,
+    *,
+    out: Path,
+    twin: Path | None = None,
+    who: Annotated[People, cyclopts.Parameter(name="*")] = People(),
+    seed: int = 0,
+    threads: int = 1,
+) -> None:
+    """Judge a twin beside every baseline: HTML, JSON and tables.
+
+    Parameters
+    ----------
+    source
+        The twin's training people, new people, or both.
+    out
+        Folder of the report.
+    twin
+        The twin; without one the baselines alone.
+    seed
+        Of draws.
+    threads
+        Of the CPU.
+
+    Example
+    -------
+    fcnef twin evaluate my-cohort --trials trials.tsv --twin twin --out twin-report
+    fcnef twin evaluate trials.tsv.gz --people participants.tsv --out baselines
+    """
+    from offline.report.twins import twin_verdict, write_twin_report
+    from offline.twin.evaluate import evaluate_twin
+
+    study = who.open(source)
+    fitted = None if twin is None else _load(twin)
+    evaluation = evaluate_twin(study, fitted, seed=seed, threads=threads, say=_say)
+    about = _about(twin, fitted) if twin is not None else None
+    report = write_twin_report(evaluation, out, about_twin=about)
+    said = twin_verdict(evaluation)
+    print(said.sentence)
+    print(said.reading)
+    print(report)
+
+
+@twin.command
+def simulate(
+    source: str,
+    /,
+    *,
+    twin: Path,
+    out: Path,
+    who: Annotated[People, cyclopts.Parameter(name="*")] = People(),
+    seen: int = 0,
+    threads: int = 1,
+) -> None:
+    """Let people's twins do their tasks: response times and errors.
+
+    Parameters
+    ----------
+    source
+        People; those of the training data are told by members that never saw them.
+    twin
+        The twin.
+    out
+        Table (`.tsv`), one row a person.
+    seen
+        Correct trials of the person that are known already (k-shot).
+    threads
+        Of the CPU.
+
+    Example
+    -------
+    fcnef twin simulate my-cohort --trials trials.tsv --twin twin --seen 10 --out told.tsv
+    """
+    fitted = _load(twin)
+    study = who.open(source)
+    edges, _ = _require_edges(study)
+    task = study.examples
+    told = fitted.simulate(edges, task, task.first(seen) if seen else None, threads=threads)
+    table = pd.DataFrame({"participant_id": [f"sub-{name}" for name in told.people]})
+    table["rt_s"] = told.rt_s
+    table["rt_sd_members_s"] = np.nanstd(told.mean_rt_s, axis=0)
+    for k, name in enumerate(told.conditions):
+        table[f"rt_s {name}"] = np.nanmean(told.condition_rt_s[:, :, k], axis=0)
+    table["missed"] = np.nanmean(told.probabilities[..., -1], axis=(1, 2))
+    table["members"] = np.isfinite(told.mean_rt_s).sum(axis=0)
+    table["outside"] = fitted.outside(edges, told.people)
+    _write(table, out)
+    print(f"{out}: {len(table)} people, {_kind(fitted.provenance)} twin")
+
+
+@cyclopts.Parameter(name="*")
+@dataclass(frozen=True)
+class Edit:
+    """What is edited, and what is asked.
+
+    Parameters
+    ----------
+    edge
+        `A--B` by ROI labels; several are a circuit. Without any, all edges are screened.
+    size_sd
+        Of the edit, in SD of the edge between training people; at most 1, negative to lower it.
+    target
+        rt, rt:CONDITION, response:REGION or response:REGION:CONDITION.
+    direction
+        What is wanted: less of the target, or more.
+    seen
+        Correct trials of the person that are known already.
+    exact
+        Edges of each person that are run exactly after screening.
+    permutations
+        Of the null of screening, at least 19.
+    """
+
+    edge: Annotated[list[str] | None, cyclopts.Parameter(consume_multiple=True)] = None
+    size_sd: float = 1.0
+    target: str = "rt"
+    direction: Literal["down", "up"] = "down"
+    seen: int = 0
+    exact: int = 3
+    permutations: int = 19
+
+
+@twin.command
+def intervene(
+    source: str,
+    /,
+    *,
+    twin: Path,
+    out: Path,
+    who: Annotated[People, cyclopts.Parameter(name="*")] = People(),
+    edit: Annotated[Edit, cyclopts.Parameter(name="*")] = Edit(),
+    plan: str | None = None,
+    threads: int = 1,
+) -> None:
+    """Edit connections and run the twins again: what would change, and for whom.
+
+    Without `--edge` all edges of each person are screened, the best are run exactly, and few or
+    none qualify against a null; for that the source has to hold the training people too.
+
+    Parameters
+    ----------
+    source
+        People. Only those who were not trained with have intervals (`fcnef twin fit --without`).
+    twin
+        The twin.
+    out
+        Folder of tables and the figure.
+    plan
+        Participant whose edges are printed as `fcnef plan new` takes them; refused for a
+        synthetic twin, and where the interval covers 0.
+    threads
+        Of the CPU.
+
+    Example
+    -------
+    fcnef twin intervene my-cohort --trials trials.tsv --twin twin --edge ROI1--ROI2 --size-sd 1 \\
+        --out effects
+    fcnef twin intervene my-cohort --trials trials.tsv --twin twin --person p01 --out screened
+    """
+    fitted = _load(twin)
+    everybody = dataclasses.replace(who, person=None).open(source)
+    study = who.open(source)
+    edges, _ = _require_edges(study)
+    sign = -1 if edit.direction == "down" else 1
+    behaviour = study.examples.first(edit.seen) if edit.seen else None
+    if edit.edge:
+        _edited(fitted, study, edges, edit, sign, behaviour, plan, out, threads)
+        return
+    if plan is not None:
+        raise TwinError("expected --edge with --plan, found none; screen first, then name the edge")
+    _screened(fitted, study, everybody, edges, edit, sign, behaviour, out, threads)
+
+
+def _edited(
+    fitted: Any, study: Study, edges: Any, edit: Edit, sign: int, behaviour: Any,
+    plan: str | None, out: Path, threads: int,
+) -> None:  # fmt: skip
+    from offline.report.twins import group_figure
+    from offline.twin.files import require_real
+    from offline.twin.intervene import (
+        edge_places,
+        group_view,
+        intervene,
+        plan_edges,
+        spread_of_edges,
+    )
+
+    if plan is not None:
+        require_real(fitted, "a plan")
+    places = edge_places(fitted, edit.edge or [])
+    delta = edit.size_sd * spread_of_edges(fitted)[1][places]
+    found = intervene(fitted, edges, places, delta, study.examples, behaviour, threads=threads)
+    view = group_view(found, edit.target, sign)
+    out.mkdir(parents=True, exist_ok=True)
+    _write(found.table(), out / "effects.tsv")
+    _write(view, out / "group.tsv")
+    unit = "s" if edit.target.startswith("rt") else "unit of BOLD"
+    if np.isfinite(view["after"].to_numpy(float)).any():
+        (out / "group.svg").write_text(group_figure(view, unit, edit.target), encoding="utf-8")
+    n = int(view["responds"].sum())
+    print(f"{_kind(fitted.provenance)} twin: {n} of {len(view)} people are predicted to respond")
+    for why, count in view["why_not"].value_counts().items():
+        if why:
+            print(f"  {count}: {why}")
+    print(out / "effects.tsv")
+    if plan is not None:
+        for one in plan_edges(fitted, found, plan.removeprefix("sub-"), edit.target):
+            up = "up" if one.direction > 0 else "down"
+            print(f"--edge '{one.a},{one.b},{one.weight:g}' --direction {up}")
+
+
+def _screened(
+    fitted: Any, study: Study, everybody: Study, edges: Any, edit: Edit, sign: int,
+    behaviour: Any, out: Path, threads: int,
+) -> None:  # fmt: skip
+    from offline.twin.screen import permutation_null, recommend
+    from offline.twin.twin import digest_of_name
+
+    trained = set(fitted.people)
+    names = [n for n in everybody.examples.people if digest_of_name(n) in trained]
+    training = everybody.of(names)
+    training_edges, _ = _require_edges(training)
+    null = permutation_null(
+        fitted, training_edges, training.examples, edges, study.examples, edit.target,
+        edit.permutations, sites=training.sites, say=_say, threads=threads,
+    )  # fmt: skip
+    table = recommend(
+        fitted, edges, study.examples, null, edit.target, sign, edit.exact, behaviour,
+        size_sd=abs(edit.size_sd), threads=threads,
+    )  # fmt: skip
+    out.mkdir(parents=True, exist_ok=True)
+    _write(table, out / "recommended.tsv")
+    n = int(table.groupby("person")["qualifies"].any().sum())
+    people = table["person"].nunique()
+    kind = _kind(fitted.provenance)
+    print(
+        f"{kind} twin: no edge qualifies for any of {people} people"
+        if not n
+        else f"{kind} twin: an edge qualifies for {n} of {people} people"
+    )
+    print(out / "recommended.tsv")
+
+
+def _load(path: Path) -> Any:
+    from offline.twin.files import load_twin
+
+    found = load_twin(path)
+    if found.provenance == "synthetic":
+        print("NOTE: this twin was trained on simulated people; it is no basis for a plan")
+    return found
+
+
+def _require_edges(study: Study) -> tuple[Any, Any]:
+    if study.edges is None or study.atlas is None:
+        raise TwinError(
+            f"expected connectomes, found behaviour alone in {study.name}; give a cohort or a"
+            " release"
+        )
+    return study.edges, study.atlas
+
+
+def _about(path: Path, fitted: Any) -> dict[str, Any]:
+    from offline.twin.files import digest_of_file
+
+    return {
+        "sha256": digest_of_file(path),
+        "provenance": fitted.provenance,
+        "atlas": fitted.atlas.name,
+        "settings": dataclasses.asdict(fitted.settings),
+    }
+
+
+def _write(table: pd.DataFrame, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(path, sep="\t", index=False, na_rep="n/a", lineterminator="\n")
+
+
+def _kind(provenance: str) -> str:
+    return "SIMULATED" if provenance == "synthetic" else "real"
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
