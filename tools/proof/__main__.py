@@ -34,6 +34,7 @@ PROOFS = {
     "honesty": "tools.bench.honesty",
     "rest": "tools.bench.rest",
     "behaviour": "tools.bench.behaviour",
+    "twin-speed": "tools.bench.twin",
 }
 
 FOLDER = Path(__file__).parents[2] / "docs" / "proof"
