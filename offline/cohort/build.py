@@ -25,9 +25,10 @@ from offline.blocks import Executor, open_executor
 from offline.checkpoint import digest_of
 from offline.cohort.consent import Tombstones
 from offline.cohort.exclusion import Limits, Reasons, before_reading, kept_rois, once_read
+from offline.cohort.hold import LOCK, held
 from offline.cohort.people import People
 from offline.cohort.scans import Entry, Source
-from offline.cohort.stored import ABOUT, FORMAT, TEXT_COLUMNS, Cohort, write_generation
+from offline.cohort.stored import ABOUT, BUILDING, FORMAT, TEXT_COLUMNS, Cohort, write_generation
 from offline.errors import CohortError
 from offline.store import EdgeStore
 from rtloop import __version__
@@ -37,8 +38,6 @@ __all__ = ["BLOCK_BYTES", "build_cohort", "read_block_of_scans"]
 
 BLOCK_BYTES = 16 << 20
 """Edges of one block of scans: work enough for a call, several at a time fit in memory."""
-
-BUILDING = ".building"
 
 
 def build_cohort(
@@ -82,17 +81,19 @@ def build_cohort(
     Raises
     ------
     CohortError
-        If the folder holds a cohort already, the consent is not settled, or nobody is left.
+        If the folder holds a cohort already or is being written, the consent is not settled, or
+        nobody is left.
     AtlasError
         If an array is of another atlas or another order.
     ScaleError
         If matrices are not what they are said to be.
     """
     folder, limits = Path(folder), limits or Limits()
-    stones = _tombstones(folder, rebuild)
-    reasons = before_reading(people, limits, stones)
-    entries = _entries(people.table, source, reasons)
-    with nullcontext(executor) if executor else open_executor() as running:
+    _require_own(folder)
+    with held(folder), nullcontext(executor) if executor else open_executor() as running:
+        stones = _tombstones(folder, rebuild)
+        reasons = before_reading(people, limits, stones)
+        entries = _entries(people.table, source, reasons)
         blocks = partial(_blocks, running, source, entries, folder / BUILDING)
         known = _survey(blocks(), len(people.table), source.atlas)
         table = _completed(people.table, known)
@@ -130,7 +131,7 @@ def build_cohort(
             reasons.table(table, stones),
             lambda path: _store(path, blocks(), int(kept.sum()), kept, rois, source.atlas, atlas),
         )
-    shutil.rmtree(folder / BUILDING)
+        shutil.rmtree(folder / BUILDING)
     return Cohort.open(folder)
 
 
@@ -205,13 +206,18 @@ class _Known:
         )
 
 
+def _require_own(folder: Path) -> None:
+    """Refuse a folder of other things."""
+    found = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    if found and not found & {ABOUT, BUILDING, LOCK}:
+        raise CohortError(
+            f"cohort {folder}: expected a new folder, found other files in it; give another"
+        )
+
+
 def _tombstones(folder: Path, rebuild: bool) -> Tombstones:
+    """Who was withdrawn from the cohort that is replaced."""
     if not (folder / ABOUT).exists():
-        found = {path.name for path in folder.iterdir()} if folder.exists() else set()
-        if found and BUILDING not in found:
-            raise CohortError(
-                f"cohort {folder}: expected a new folder, found other files in it; give another"
-            )
         return Tombstones()
     present = Cohort.open(folder)
     if not rebuild:

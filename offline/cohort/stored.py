@@ -25,13 +25,16 @@ from numpy.typing import NDArray
 
 from offline.atlas import Atlas
 from offline.cohort.consent import Tombstones
+from offline.cohort.hold import held
 from offline.cohort.people import NUMBERS, WITHDRAWN, plain_id
 from offline.errors import CohortError
 from offline.store import CHUNK_ROWS, EdgeStore
 
-__all__ = ["ABOUT", "FORMAT", "TEXT_COLUMNS", "Cohort", "write_generation"]
+__all__ = ["ABOUT", "BUILDING", "FORMAT", "TEXT_COLUMNS", "Cohort", "write_generation"]
 
 ABOUT = "cohort.json"
+BUILDING = ".building"
+"""Holds what a building has read so far."""
 FORMAT = 1
 TEXT_COLUMNS = (
     "participant",
@@ -81,7 +84,7 @@ class Cohort:
         try:
             about = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            begun = (folder / ".building").exists()
+            begun = (folder / BUILDING).exists()
             told = "one whose building was interrupted" if begun else "none"
             todo = "build it again with the same arguments" if begun else "check the path"
             raise CohortError(
@@ -151,8 +154,18 @@ class Cohort:
         Raises
         ------
         CohortError
-            If nobody has this id, or the person was withdrawn before.
+            If nobody has this id, the person was withdrawn before, or the cohort is being written.
         """
+        with held(self.folder):
+            now = _in_use(self.folder)
+            if now != self.about["generation"]:  # or who left since would come back
+                raise CohortError(
+                    f"cohort {self.folder}: expected it as it was opened, found it changed since;"
+                    " open it anew"
+                )
+            return self._withdraw(participant)
+
+    def _withdraw(self, participant: str) -> int:
         try:
             person = plain_id(participant)
         except ValueError:
@@ -180,6 +193,8 @@ class Cohort:
             pd.concat([excluded, farewell], ignore_index=True),
             _copy_rows(self.z, np.flatnonzero(~gone)),
         )
+        # what an interrupted building read may be the person's too
+        shutil.rmtree(self.folder / BUILDING, ignore_errors=True)
         self.about = json.loads((self.folder / ABOUT).read_text(encoding="utf-8"))
         for name in ("people", "z", "excluded", "scans"):
             self.__dict__.pop(name, None)

@@ -16,6 +16,7 @@ import offline.cohort.stored as stored
 from offline.atlas import Atlas
 from offline.blocks import open_executor
 from offline.cohort import Cohort, Limits, build_cohort, open_source, read_people
+from offline.cohort.hold import held
 from offline.cohort.scans import Censoring
 from offline.errors import AtlasError, CohortError, ScaleError
 from offline.fc import fc_edges
@@ -331,6 +332,30 @@ def test_everyone_may_leave(tmp_path: Path) -> None:
     cohort.withdraw("p01")
     assert Cohort.open(cohort.folder).z.read(slice(None)).shape == (0, 28)
     assert len(cohort.people) == 0
+
+
+def test_withdrawal_takes_what_an_interrupted_building_read(tmp_path: Path) -> None:
+    cohort = build(tmp_path, people_table(6))
+    left = cohort.folder / ".building" / "x"
+    left.mkdir(parents=True)
+    (left / "item-0.npz").write_bytes(b"what was read of p02")
+    cohort.withdraw("p02")
+    assert b"read of p02" not in everything(cohort.folder)
+
+
+def test_a_cohort_is_written_by_one_at_a_time(tmp_path: Path) -> None:
+    table = people_table(6)
+    cohort, other = build(tmp_path, table), Cohort.open(tmp_path / "cohort")
+    assert len(other.people) == 6
+    with held(cohort.folder):
+        with pytest.raises(CohortError, match=r"expected nobody else to write it, found a build"):
+            cohort.withdraw("p02")
+        with pytest.raises(CohortError, match=r"found a build or withdrawal under way; wait"):
+            build(tmp_path, table, rebuild=True)
+    cohort.withdraw("p02")
+    with pytest.raises(CohortError, match="found it changed since; open it anew"):
+        other.withdraw("p03")  # its tables still have p02
+    assert "p02" not in Cohort.open(cohort.folder).people["participant"].tolist()
 
 
 # --- where and how it runs ------------------------------------------------------------------------
