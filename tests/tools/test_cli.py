@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
+import os
+import select
 import sqlite3
 import subprocess
 import sys
@@ -43,6 +46,45 @@ def mistake(arguments: list[str], capsys: Said) -> str:
     assert len(lines) == 1, lines
     assert lines[0].startswith("fcnef: ")
     return lines[0]
+
+
+# --- the machine ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reason", ["ENOSPC", "EROFS", "EACCES"])
+def test_what_a_disk_refuses_is_one_line(
+    reason: str, capsys: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = getattr(errno, reason)
+
+    def refuse(arguments: list[str]) -> int:
+        raise OSError(number, os.strerror(number), "out/edges")
+
+    monkeypatch.setattr(tools.cli, "_call", refuse)
+    line = mistake(["cohort", "show", "x"], capsys)
+    assert line.startswith(
+        f"fcnef: expected to read and write out/edges, found {os.strerror(number)}"
+    )
+
+
+def test_a_fault_of_ours_is_not_taken_for_the_disks(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lose(arguments: list[str]) -> int:
+        raise FileNotFoundError(errno.ENOENT, "No such file", "x")
+
+    monkeypatch.setattr(tools.cli, "_call", lose)
+    with pytest.raises(FileNotFoundError):
+        run(["cohort", "show", "x"])
+
+
+@pytest.mark.skipif(not hasattr(select, "poll"), reason="needs poll")
+def test_output_that_nobody_reads_ends_quietly() -> None:
+    command = [sys.executable, "-u", "-m", "tools.cli", "--help"]
+    root = Path(__file__).parents[2]
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, cwd=root)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 # --- help -------------------------------------------------------------------------------------

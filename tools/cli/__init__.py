@@ -1,13 +1,17 @@
 """The `fcnef` command: one file per subcommand, loaded when it is called.
 
-A user's mistake ends in one line on standard error and exit status 2, never in a traceback.
+A user's mistake, and a disk that is full or may not be written, end in one line on standard error
+and exit status 2, never in a traceback.
 """
 
 from __future__ import annotations
 
 import ast
 import difflib
+import errno
 import inspect
+import os
+import select
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,6 +40,21 @@ COMMANDS = (
     "task",
     "twin",
 )
+DISK = frozenset(
+    {
+        errno.EACCES,
+        errno.EDQUOT,
+        errno.EFBIG,
+        errno.EIO,
+        errno.EISDIR,
+        errno.ENAMETOOLONG,
+        errno.ENOSPC,
+        errno.ENOTDIR,
+        errno.EPERM,
+        errno.EROFS,
+    }
+)
+"""What a disk or its owner refuses."""
 HELP_FLAGS = frozenset({"--help", "-h"})
 
 
@@ -57,6 +76,16 @@ def run(arguments: Sequence[str]) -> int:
         if package is None:
             raise
         return _refuse(f"expected the package {package}, found none; install fcnef[demo]")
+    except OSError as error:
+        if isinstance(error, BrokenPipeError) and _reader_left():
+            return 1
+        if error.errno not in DISK:
+            raise
+        where = error.filename or "the files of this command"
+        return _refuse(
+            f"expected to read and write {where}, found {error.strerror}; check the path, whose it"
+            " is and how much space is left"
+        )
     except KeyboardInterrupt:
         print("fcnef: interrupted", file=sys.stderr)
         return 130
@@ -79,6 +108,18 @@ def _refuse(text: str) -> int:
     """Say in one line what is wrong; the exit status of a user's mistake."""
     print("fcnef:", " ".join(text.split()), file=sys.stderr)
     return 2
+
+
+def _reader_left() -> bool:
+    """Whether nobody reads standard output any more (`| head`), which is then thrown away."""
+    if not hasattr(select, "poll"):
+        return False
+    poll = select.poll()
+    poll.register(1, 0)
+    if not any(event & select.POLLERR for _, event in poll.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return True
 
 
 def _missing_package(error: ImportError) -> str | None:
