@@ -211,8 +211,9 @@ def _sections(evaluation: Evaluation) -> Iterator[Section]:
         (
             "Choices", "choices",
             "Log loss of correct, wrong and missed, a trial of the later half; less is better."
-            " Error calibration: mean gap between the told and the found share of trials that"
-            " were not correct.",
+            " Gain: over the rates of the condition among others; gain own: over the person's own"
+            " rates in the first half. Error calibration: mean gap between the told and the found"
+            " share of trials that were not correct.",
         ),
         ("Calibration of errors", "calibration", "Trials in five bins of what was told."),
         (

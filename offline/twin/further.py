@@ -33,6 +33,9 @@ NO_TRUTH = "the truth is not known of real people"
 N_BINS = 5
 K_CHOICES = 10
 SMALL = 1e-6
+RIVALS = {"gain": "rates of the condition", "gain_own": "own rates, first half"}
+"""Of the twin's choices: column of its gain, and over what."""
+
 OUTCOMES = ("correct", "wrong", "missed")
 
 
@@ -103,11 +106,10 @@ def _choices(
             "error_calibration": _calibration_error(told[name], what, late), "note": "",
         }  # fmt: skip
         if name.startswith("twin"):
-            for rival in ("rates of the condition", "own rates, first half"):
+            for column, rival in RIVALS.items():
                 gain = losses[rival] - loss
                 ends = np.percentile(gain[draws].mean(axis=1), [2.5, 97.5])
-                column = "gain over " + rival.split(",")[0]
-                row |= {column: gain.mean(), f"{column}, low": ends[0], f"{column}, high": ends[1]}
+                row |= {column: gain.mean(), f"{column}_low": ends[0], f"{column}_high": ends[1]}
             bins += _bins(told[name], what, late, {**about, "predictor": name})
         rows.append(row)
     return rows + unknown, bins

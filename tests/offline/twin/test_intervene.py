@@ -1,0 +1,305 @@
+"""Interventions: exact against the network itself, intervals by folds, plans of real twins only."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+
+torch = pytest.importorskip("torch", reason="torch is not installed (fcnef[offline])")
+
+from offline.errors import AtlasError, ScaleError, TwinError  # noqa: E402
+from offline.twin.intervene import (  # noqa: E402
+    ask,
+    edge_places,
+    group_view,
+    intervene,
+    jackknife,
+    plan_edges,
+    spread_of_edges,
+)
+from offline.twin.model import Settings  # noqa: E402
+from offline.twin.outcomes import (  # noqa: E402
+    Target,
+    measured_responses,
+    outcomes,
+    predicted_bold,
+    slopes,
+    targets_of,
+)
+from offline.twin.screen import (  # noqa: E402
+    Null,
+    _among,
+    importance,
+    permutation_null,
+    recommend,
+    screen,
+)
+from offline.twin.twin import Twin  # noqa: E402
+from tests.offline.twin.tasks_of import small  # noqa: E402
+
+SETTINGS = Settings(units=8, rank=3, epochs=3, batch=15, folds=3, check_every=3)
+
+
+@pytest.fixture(scope="module")
+def training():
+    return small("linear", n_people=45, bold=True)
+
+
+@pytest.fixture(scope="module")
+def twin(training):
+    people, examples = training
+    rows = np.arange(30)
+    return Twin.fit(people.edges[:30], examples.of(rows), people.atlas, "synthetic", SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def new(training):
+    people, examples = training
+    return people.edges[30:], examples.of(np.arange(30, 45))
+
+
+def test_rt_is_what_simulate_says(twin, new):
+    z, task = new
+    told = ask(twin, z, task, ["rt", "rt:matching face"])
+    expected = twin.simulate(z, task)
+    assert np.allclose(told[0], expected.mean_rt_s, rtol=1e-6)
+    assert np.allclose(told[1], expected.condition_rt_s[:, :, 0], rtol=1e-6)
+
+
+def test_slopes_are_those_of_differences(twin, new):
+    z, task = new
+    member = twin.members[0]
+    task = task.of(np.arange(3))
+    who = member.who(z[:3])
+    for target in (Target("rt"), Target("response", "amygdala_R", "matching face")):
+        found = slopes(member, task, who, target)
+        for k in range(3):
+            up, down = who.copy(), who.copy()
+            up[:, k] += 0.02
+            down[:, k] -= 0.02
+            values = [outcomes(member, task, w, [target])[0] for w in (up, down)]
+            assert np.allclose((values[0] - values[1]) / 0.04, found[:, k], atol=2e-4)
+
+
+def test_a_response_is_the_beta_of_predicted_bold(twin, new):
+    """What is asked of the network equals the betas of its own series, taken as if measured."""
+    z, task = new
+    member = twin.members[0]
+    task = task.of(np.arange(4))
+    who = member.who(z[:4])
+    series = predicted_bold(member, task, who)
+    as_measured = replace(task, bold=series.astype(np.float32))
+    there = np.isfinite(task.bold_s)
+    as_measured.bold[~there] = np.nan
+    for condition in (None, "matching face"):
+        targets = [Target("response", name, condition) for name in task.regions]
+        asked = outcomes(member, task, who, targets).T
+        assert np.allclose(asked, measured_responses(as_measured, condition), atol=1e-4)
+
+
+def test_an_intervention_is_the_edited_connectome_doing_the_task(twin, new):
+    z, task = new
+    _, sd = spread_of_edges(twin)
+    found = intervene(twin, z, [7], 0.5 * sd[[7]], task, targets=["rt"])
+    done = [not why for why in found.refused]
+    assert sum(done) > 5
+    edited = z.copy()
+    edited[:, 7] += 0.5 * sd[7]
+    alone = np.array(done) & (found.others == 0.0)
+    assert alone.any()
+    expected = twin.simulate(edited, task).mean_rt_s - twin.simulate(z, task).mean_rt_s
+    assert np.allclose(found.members[0][:, alone], expected[:, alone], atol=1e-6)
+    assert np.isnan(found.change[0, ~np.array(done)]).all()
+
+
+def test_what_trials_say_beyond_the_connectome_stays(twin, new):
+    z, task = new
+    _, sd = spread_of_edges(twin)
+    behaviour = task.first(20)
+    found = intervene(twin, z, [7], 0.5 * sd[[7]], task, behaviour, targets=["rt"])
+    told = twin.simulate(z, task, behaviour).rt_s
+    assert np.allclose(found.before[0], told, rtol=1e-5)
+    assert np.isfinite(found.change).any()
+
+
+def test_slopes_of_all_edges_tell_small_exact_runs(twin, new):
+    z, task = new
+    found = screen(twin, z, task)
+    _, sd = spread_of_edges(twin)
+    for edge in np.argsort(-np.abs(found.slope[2]))[:3]:
+        ran = intervene(twin, z, [edge], 0.2 * sd[[edge]], task, targets=["rt"])
+        alone = np.array([not why for why in ran.refused]) & (ran.others == 0.0)
+        slope = 0.2 * found.slope[alone, edge]
+        assert np.allclose(ran.change[0, alone], slope, rtol=0.2, atol=2e-6)
+
+
+def test_people_of_the_training_data_have_no_interval(twin, training):
+    people, examples = training
+    _, sd = spread_of_edges(twin)
+    found = intervene(twin, people.edges, [3], 0.3 * sd[[3]], examples, targets=["rt"])
+    done = np.array([not why for why in found.refused])
+    assert np.isnan(found.low[0, :30]).all()
+    assert done[30:].any()
+    assert np.isfinite(found.low[0, 30:][done[30:]]).all()
+    assert np.array_equal(
+        np.isfinite(found.members[0]).sum(axis=0), np.repeat([1, 3], [30, 15]) * done
+    )
+
+
+def test_the_interval_is_the_delete_a_group_jackknife_of_a_mean():
+    """Members that are means of all groups but one: the interval is Student's of the groups."""
+    rng = np.random.default_rng(0)
+    groups = rng.standard_normal((5, 1))
+    members = (groups.sum(axis=0) - groups) / 4.0
+    value, low, high = jackknife(members, np.arange(5))
+    reach = stats.t.ppf(0.95, 4) * groups.std(ddof=1) / np.sqrt(5)
+    assert value[0] == pytest.approx(groups.mean())
+    assert (low[0], high[0]) == pytest.approx((groups.mean() - reach, groups.mean() + reach))
+
+
+def test_far_people_are_refused(twin, new):
+    z, task = new
+    _, sd = spread_of_edges(twin)
+    found = intervene(twin, z + 1.2, [3], 0.1 * sd[[3]], task, targets=["rt"])
+    assert all(found.refused)
+    assert np.isnan(found.change).all()
+
+
+def test_an_exchange_of_all_is_one_of_some():
+    order = np.array([2, 0, 4, 1, 3])
+    assert np.array_equal(_among(order, np.arange(5)), order)
+    # 1 is not there: who would get theirs gets what 1 gets
+    assert np.array_equal(_among(order, np.array([0, 2, 3, 4])), [1, 3, 0, 2])
+
+
+def test_the_null_is_of_its_training_people_and_keeps_who_they_are(twin, training, new):
+    people, examples = training
+    z, task = new
+    own = examples.of(np.arange(30))
+    null = permutation_null(twin, people.edges[:30], own, z, task, n_permutations=3)
+    assert null.largest.shape == (3, 15)
+    assert (null.largest > 0.0).all()
+    with pytest.raises(TwinError, match="the 30 people the twin was trained with"):
+        permutation_null(twin, people.edges[:29], own.of(np.arange(29)), z, task)
+    assert np.isinf(null.bound).all()  # three permutations cannot say 5 %
+    largest = np.arange(19.0)[:, None]
+    assert Null(largest).bound == 18.0
+    assert Null(np.arange(39.0)[:, None]).bound == 37.0
+
+
+def test_recommendation_says_why_not(twin, new):
+    z, task = new
+    wide = Null(np.full((19, 15), 10.0))
+    found = recommend(twin, z, task, wide, n_exact=1)
+    assert len(found) == 15
+    assert not found["qualifies"].any()
+    assert found["why_not"].str.len().min() > 0
+    with pytest.raises(TwinError, match="direction -1 or 1"):
+        recommend(twin, z, task, wide, direction=0)
+
+
+def test_an_edge_that_does_it_all_is_found_and_qualifies(twin, new):
+    """One network for all folds, whose codes follow one edge; folds differ by a tenth."""
+    z, task = new
+    edge, one = 11, twin.members[0]
+    slope = slopes(one, task, one.who(z), Target("rt")).mean(axis=0)
+    linear = np.outer(one.basis.components[:, edge], 40.0 * np.sign(slope))
+    members = tuple(
+        replace(
+            one,
+            fold=k,
+            map=replace(one.map, linear=size * linear, quadratic=0.0 * one.map.quadratic),
+        )
+        for k, size in enumerate((0.9, 1.0, 1.1))
+    )
+    known = replace(twin, members=members)
+    assert np.argmax(importance(known, z, task)) == edge
+    found = recommend(known, z, task, Null(np.zeros((19, 15))), n_exact=1)
+    hit = found[found["qualifies"]]
+    assert len(hit) > 5
+    assert (hit["change"] < 0.0).all()
+    assert (hit["edge"] == edge).mean() > 0.5
+    largest = 2.0 * np.abs(screen(known, z, task).slope).max(axis=1)
+    none = recommend(known, z, task, Null(np.tile(largest, (19, 1))), n_exact=1)
+    assert none["why_not"].str.contains("no larger than the best edge").sum() > 5
+
+
+def test_plans_are_of_real_twins_and_certain_effects(twin, new):
+    z, task = new
+    _, sd = spread_of_edges(twin)
+    found = intervene(twin, z, [3, 9], np.array([0.4, -0.2]) * sd[[3, 9]], task, targets=["rt"])
+    k = next(k for k, why in enumerate(found.refused) if not why)
+    person = task.people[k]
+    with pytest.raises(TwinError, match="expected a twin of real people for a plan"):
+        plan_edges(twin, found, person, "rt")
+    real = replace(twin, provenance="real")
+    certain = replace(
+        found, low=np.full_like(found.low, -0.05), high=np.full_like(found.high, -0.01),
+        agreement=np.ones_like(found.agreement),
+    )  # fmt: skip
+    edges = plan_edges(real, certain, person, "rt")
+    assert [edge.direction for edge in edges] == [1, -1]
+    assert max(edge.weight for edge in edges) == 1.0
+    assert f"{edges[0].a}--{edges[0].b}" == twin.atlas.edge_names()[3]
+    for wrong, message in (
+        (replace(certain, high=np.full_like(found.high, 0.01)), "covers 0"),
+        (replace(certain, agreement=0.5 * certain.agreement), "50% of members agree"),
+        (replace(certain, low=np.full_like(found.low, np.nan)), "no interval"),
+        (replace(certain, refused=("far",) * 15), "found: far"),
+    ):
+        with pytest.raises(TwinError, match=message):
+            plan_edges(real, wrong, person, "rt")
+
+
+def test_the_group_view_is_sorted_and_says_why_not(twin, new):
+    z, task = new
+    _, sd = spread_of_edges(twin)
+    found = intervene(twin, z, [3], 0.4 * sd[[3]], task, targets=["rt"])
+    view = group_view(found, "rt", -1)
+    change = view["change"].to_numpy()
+    assert (np.diff(change[np.isfinite(change)]) >= 0.0).all()
+    assert (view["responds"] == (view["why_not"] == "")).all()
+    with pytest.raises(TwinError, match="expected one of the targets rt"):
+        group_view(found, "speed", -1)
+
+
+def test_connectomes_that_are_none_of_this_atlas_are_refused(twin, new):
+    z, task = new
+    delta = [0.01]
+    lost = z.copy()
+    lost[2, 5] = np.nan
+    skewed = np.zeros((15, 30, 30))
+    skewed[:, 0, 1] = 0.2
+    for wrong, error, message in (
+        (z[:, :-1], AtlasError, "expected 435 edges"),
+        (np.tanh(0.5 * z), ScaleError, "as in correlations"),
+        (lost, TwinError, "NaN in sub-P0032"),
+        (skewed, AtlasError, "symmetric"),
+    ):
+        with pytest.raises(error, match=message):
+            intervene(twin, wrong, [3], delta, task)
+    other = replace(task, channels=("a",))
+    with pytest.raises(TwinError, match="expected a task with the channels"):
+        intervene(twin, z, [3], delta, other)
+
+
+def test_edges_and_targets_are_found_by_name(twin):
+    first = twin.atlas.edge_names()[0]
+    turned = "--".join(reversed(first.split("--")))
+    assert edge_places(twin, [first, turned]).tolist() == [0, 0]
+    with pytest.raises(TwinError, match="expected an edge of atlas"):
+        edge_places(twin, ["nowhere--here"])
+    names = [str(t) for t in targets_of(twin.conditions, twin.regions)]
+    assert len(names) == 9
+    assert [str(Target.parse(n, twin.conditions, twin.regions)) for n in names] == names
+    for wrong, message in (
+        ("speed", "expected a target rt"),
+        ("response", "expected a target rt"),
+        ("response:insula", "expected a region of the twin"),
+        ("rt:words", "expected a condition of the twin"),
+    ):
+        with pytest.raises(TwinError, match=message):
+            Target.parse(wrong, twin.conditions, twin.regions)

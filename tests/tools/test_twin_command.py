@@ -1,0 +1,117 @@
+"""`fcnef twin`: simulated people to report, effects and recommendations; a mistake is one line."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pytest
+
+pytest.importorskip("torch", reason="torch is not installed (fcnef[offline])")
+
+from offline.twin.synthetic import people_with_truth
+from tools.cli import run
+
+SOURCE = "synthetic:gated:5:30:30"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("twin")
+
+
+@pytest.fixture(scope="module")
+def fitted(folder):
+    path = folder / "t.safetensors"
+    small = ["--units", "6", "--epochs", "2", "--folds", "3"]
+    without = ["--without", "P0000", "sub-P0001"]
+    assert run(["twin", "fit", SOURCE, "--out", str(path), *small, *without]) == 0
+    return path
+
+
+def refused(capsys, *arguments: str) -> str:
+    assert run(["twin", *arguments]) == 2
+    text = capsys.readouterr().err
+    assert text.count("\n") == 1
+    return text
+
+
+def test_fit_leaves_curves_and_cost_beside_the_twin(fitted):
+    curves = pd.read_csv(fitted.with_name("t-curves.tsv"), sep="\t")
+    assert len(curves) == 6
+    assert {"fold", "seed", "epoch", "training", "validation"} <= set(curves.columns)
+    cost = json.loads(fitted.with_name("t-cost.json").read_text())
+    assert cost["epochs"] == [2, 2, 2]
+
+
+def test_simulate_writes_everybody_and_who_told_them(fitted, folder, capsys):
+    out = folder / "told.tsv"
+    arguments = ["--twin", str(fitted), "--out", str(out), "--seen", "5"]
+    assert run(["twin", "simulate", SOURCE, *arguments]) == 0
+    assert "SIMULATED" in capsys.readouterr().out
+    table = pd.read_csv(out, sep="\t").set_index("participant_id")
+    assert table["rt_s"].between(0.3, 2.0).all()
+    assert table.loc["sub-P0000", "members"] == 3
+    assert table.loc["sub-P0002", "members"] == 1
+
+
+def test_evaluate_says_where_nothing_is_added(fitted, folder, capsys):
+    out = folder / "report"
+    assert run(["twin", "evaluate", SOURCE, "--twin", str(fitted), "--out", str(out)]) == 0
+    assert "adds nothing" in capsys.readouterr().out
+    results = json.loads((out / "results.json").read_text())
+    assert results["settings"]["twin"]["provenance"] == "synthetic"
+    assert (out / "report.html").is_file()
+
+
+def test_intervene_on_an_edge_and_by_screening(fitted, folder, capsys):
+    out = folder / "effects"
+    common = ["twin", "intervene", SOURCE, "--twin", str(fitted), "--out", str(out)]
+    assert run([*common, "--edge", "Vis_1--SomMot_2", "--size-sd", "0.5"]) == 0
+    assert "are predicted to respond" in capsys.readouterr().out
+    effects = pd.read_csv(out / "effects.tsv", sep="\t")
+    assert set(effects["target"]) == {"rt", "rt:matching face", "rt:matching shape"}
+    assert (out / "group.svg").read_text().startswith("<svg")
+    null = ["--permutations", "2", "--exact", "1"]
+    assert run([*common, *null]) == 0
+    # two permutations are too few to say anything of an edge
+    assert "no edge qualifies for any of 30 people" in capsys.readouterr().out
+
+
+def test_a_plan_from_a_simulated_twin_is_refused(fitted, folder, capsys):
+    text = refused(
+        capsys, "intervene", SOURCE, "--twin", str(fitted), "--out", str(folder / "x"),
+        "--edge", "Vis_1--SomMot_2", "--plan", "P0000",
+    )  # fmt: skip
+    assert "expected a twin of real people for a plan" in text
+
+
+def test_mistakes_are_told_in_one_line(fitted, folder, capsys):
+    out = ["--out", str(folder / "x")]
+    twin = ["--twin", str(fitted)]
+    assert "no sub-nobody" in refused(capsys, "simulate", SOURCE, *twin, *out, "--person", "nobody")
+    assert "expected a file, found none" in refused(
+        capsys, "simulate", SOURCE, "--twin", "none", *out
+    )
+    other = "synthetic:gated:5:30:20"
+    assert "expected 435 edges" in refused(capsys, "simulate", other, *twin, *out)
+    assert "an edge of atlas" in refused(
+        capsys, "intervene", SOURCE, *twin, *out, "--edge", "here--there"
+    )
+    assert "at most 1 SD" in refused(
+        capsys, "intervene", SOURCE, *twin, *out, "--edge", "Vis_1--Vis_2", "--size-sd", "1.5"
+    )
+    assert "expected a cohort" in refused(capsys, "fit", str(folder / "none"), *out)
+
+
+def test_a_twin_of_simulated_people_is_not_judged_on_real_trials(fitted, folder, capsys):
+    trials = folder / "trials.tsv"
+    people_with_truth("linear", seed=4, n_people=24, n_rois=20).trials.to_csv(
+        trials, sep="\t", index=False
+    )
+    text = refused(
+        capsys, "evaluate", str(trials), "--twin", str(fitted), "--out", str(folder / "x")
+    )
+    assert "never mixed" in text
+    text = refused(capsys, "fit", str(trials), "--out", str(folder / "x"))
+    assert "found behaviour alone" in text
