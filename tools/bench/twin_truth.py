@@ -303,9 +303,9 @@ def summarise(found: dict[Form, list[Row]]) -> tuple[dict[str, Any], dict[str, b
             "by_cohort": _plain(shares),
             "without the null": float(np.mean(before)),
         }
-        reached["nothing planted: recommended to <= 5 % of people, >= 20 cohorts"] = (
-            len(shares) >= 20 and float(shares.mean()) <= 0.05
-        )
+        reached["nothing planted: recommended to <= 5 % of people, >= 20 cohorts"] = len(
+            shares
+        ) >= 20 and 20 * sum(row["people"] for row in told) <= sum(row["n"] for row in told)
     figures["nonlinear cohorts"] = len(nonlinear)
     return figures, reached
 

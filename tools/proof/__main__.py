@@ -34,6 +34,7 @@ PROOFS = {
     "honesty": "tools.bench.honesty",
     "rest": "tools.bench.rest",
     "behaviour": "tools.bench.behaviour",
+    "twin-truth": "tools.bench.twin_truth",
     "twin-speed": "tools.bench.twin",
 }
 
