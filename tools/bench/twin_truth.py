@@ -294,10 +294,9 @@ def summarise(found: dict[Form, list[Row]]) -> tuple[dict[str, Any], dict[str, b
             enough and 0.85 <= edits["all circuits"]["covered"]["value"] <= 0.95
         )
     if found.get("none"):
-        shares = np.array(
-            [r["recommended"]["people"] / r["recommended"]["n"] for r in found["none"]]
-        )
-        before = [r["recommended"]["without_null"] / r["recommended"]["n"] for r in found["none"]]
+        told = [row["recommended"] for row in found["none"]]
+        shares = np.array([row["people"] / row["n"] for row in told])
+        before = [row["without_null"] / row["n"] for row in told]
         figures["none"]["recommended"] = {
             **_over(shares),
             "by_cohort": _plain(shares),
