@@ -208,16 +208,29 @@ class EdgeStore:
         -------
         ndarray of float32, shape (n_rows, n_edges of the slice)
             C-ordered, the caller's own.
+
+        Raises
+        ------
+        CohortError
+            If a chunk on disk is not whole.
         """
         start, stop = self._range(edges)
         if rows is None or isinstance(rows, slice):
-            return np.ascontiguousarray(self._array[rows or slice(None), start:stop], np.float32)
+            return np.ascontiguousarray(self._read(rows or slice(None), start, stop), np.float32)
         rows = self._places(rows)
         out = np.empty((len(rows), stop - start), np.float32)
         for span, which in _by_chunk(rows, self._array.chunks[0], len(self)):
-            chunk = np.asarray(self._array[span, start:stop])
+            chunk = self._read(span, start, stop)
             out[which] = chunk[rows[which] - span.start]
         return out
+
+    def _read(self, rows: slice, start: int, stop: int) -> NDArray[Any]:
+        try:
+            return np.asarray(self._array[rows, start:stop])
+        except ValueError as error:
+            raise CohortError(
+                f"store {self.path}: expected whole chunks, found a damaged one; make it anew"
+            ) from error
 
     def write(self, edges: slice, block: NDArray[Any], rows: Rows = None) -> None:
         """Write a block of edges; a chunk is rewritten whole, so write in chunks where you can.

@@ -107,7 +107,13 @@ class Cohort:
     @cached_property
     def people(self) -> pd.DataFrame:
         """One row a scan, in the order of the rows of `z`; scores are the last columns."""
-        return self._table("people.tsv", (*NUMBERS, *self.scores))
+        table = self._table("people.tsv", (*NUMBERS, *self.scores))
+        if len(table) != len(self.z):
+            raise CohortError(
+                f"cohort {self.folder}: expected people.tsv to have a row for each of"
+                f" {len(self.z)} scans, found {len(table)}; build it anew"
+            )
+        return table
 
     @cached_property
     def z(self) -> EdgeStore:
@@ -205,11 +211,16 @@ class Cohort:
         return self.folder / str(self.about["generation"])
 
     def _table(self, name: str, numbers: tuple[str, ...] = ()) -> pd.DataFrame:
-        table = pd.read_csv(
-            self._generation / name, sep="\t", dtype=str, keep_default_na=False, na_values=["n/a"]
-        )
-        for column in numbers:
-            table[column] = table[column].astype(float)
+        path = self._generation / name
+        try:
+            table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, na_values=["n/a"])
+            for column in numbers:
+                table[column] = table[column].astype(float)
+        except (OSError, ValueError, KeyError) as error:
+            raise CohortError(
+                f"cohort {self.folder}: expected {name} as it was written, found it damaged or"
+                " gone; build it anew"
+            ) from error
         if "traveling" in table:
             table["traveling"] = table["traveling"] == "True"
         return table

@@ -334,6 +334,26 @@ def test_everyone_may_leave(tmp_path: Path) -> None:
     assert len(cohort.people) == 0
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("people.tsv", None, "expected people.tsv as it was written, found it damaged or gone"),
+        ("people.tsv", "participant\tage\np00\told\n", "found it damaged or gone; build it anew"),
+        ("people.tsv", 3, "a row for each of 6 scans, found 2; build it anew"),
+        ("edges/c/0/0", "short", "expected whole chunks, found a damaged one; make it anew"),
+    ],
+)
+def test_damage_is_told(tmp_path: Path, name: str, content: str | int | None, words: str) -> None:
+    cohort = build(tmp_path, people_table(6))
+    (path,) = cohort.folder.glob(f"g-*/{name}")
+    if isinstance(content, int):  # so many lines are left
+        content = "".join(path.read_text().splitlines(keepends=True)[:content])
+    path.unlink() if content is None else path.write_text(content)
+    cohort = Cohort.open(cohort.folder)
+    with pytest.raises(CohortError, match=words):
+        cohort.z.read(slice(None), np.arange(len(cohort.people)))
+
+
 def test_withdrawal_takes_what_an_interrupted_building_read(tmp_path: Path) -> None:
     cohort = build(tmp_path, people_table(6))
     left = cohort.folder / ".building" / "x"
