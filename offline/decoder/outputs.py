@@ -141,7 +141,7 @@ def out_of_fold(
 def left_out_sites(
     task: Task, executor: Executor | None = None, checkpoint: Path | None = None
 ) -> tuple[Float64, dict[str, str]]:
-    """Output for each scan from a decoder trained on the other sites alone.
+    """Output for each scan from a decoder trained on the other sites' other people alone.
 
     The harmonizer is fitted on the other sites' people (and traveling scans there).
 
@@ -258,19 +258,20 @@ def _left_out(task: Task, site: str) -> dict[str, Any]:
     """Outputs for one site, and what was done with its scans."""
     samples = task.samples
     judged = _rows_at(task, site)
-    rows = samples.rows[~np.isin(samples.rows, judged)]
+    # people who moved are not trained with at their other sites either
+    rows = samples.rows[~np.isin(samples.people[samples.rows], samples.people[judged])]
     nothing = np.full(len(judged), np.nan)
     if not len(rows):
-        return {"outputs": nothing, "told": "not judged: there is no other site"}
-    try:
-        X, test, told = _harmonized_apart(task, rows, judged)
-        model = _fit_apart(task, rows, X)
-    except (DecodeError, HarmonizeError) as error:
-        return {"outputs": nothing, "told": f"not judged: {error}"}
+        return {"outputs": nothing, "told": "not judged: nobody was scanned elsewhere alone"}
     known = {}
     if getattr(task.estimator, "within_person", False):
         known["groups"] = samples.people[judged]
-    return {"outputs": _output(task, model, test, **known), "told": told}
+    try:
+        X, test, told = _harmonized_apart(task, rows, judged)
+        model = _fit_apart(task, rows, X)
+        return {"outputs": _output(task, model, test, **known), "told": told}
+    except (DecodeError, HarmonizeError) as error:
+        return {"outputs": nothing, "told": f"not judged: {error}"}
 
 
 def _harmonized_apart(task: Task, rows: Ints, judged: Ints) -> tuple[Floats, Floats, str]:
@@ -340,4 +341,5 @@ def _fit_apart(task: Task, rows: Ints, X: Floats) -> Any:
     if not isinstance(model, FoldedDecoder):
         return model.fit(X, _labels(task, y))
     model.set_params(harmonizer=None)
-    return model.fit(X, _labels(task, y), sites=task.sites[rows], groups=samples.people[rows])
+    known = {"sites": task.sites[rows], "groups": samples.people[rows]}
+    return model.fit(X, _labels(task, y), traveling=np.zeros(len(rows), bool), **known)

@@ -153,6 +153,21 @@ def test_interrupted_permutations_resume_and_change_nothing(tmp_path: Path) -> N
     assert second.figures == first.figures
 
 
+@pytest.mark.parametrize("model", [Spy(), SMALL])
+def test_people_who_moved_are_not_trained_with_when_a_site_is_left_out(model: Any) -> None:
+    c = cohort()
+    moved = c.people.iloc[::2]  # scanned again at the next site, with the same edges
+    sites = sorted(set(c.people["site"]))
+    there = [sites[(sites.index(site) + 1) % len(sites)] for site in moved["site"]]
+    people = pd.concat([c.people, moved.assign(site=there)], ignore_index=True)
+    people["traveling"] = False
+    X, y = np.concatenate([c.X, c.X[::2]]), np.concatenate([c.diagnosis, c.diagnosis[::2]])
+    Spy.seen = []
+    found = validate(X, y, people, model, n_permutations=0, positive="MDD")
+    assert all(not trained & asked for trained, asked in Spy.seen)
+    assert found.outputs["output_left_out"].notna().all()
+
+
 def test_sites_left_out_are_harmonized_as_said() -> None:
     c = traveling_cohort(
         n_edges=40, n_travelers=4, controls=(12, 12, 12), patients={"MDD": {0: 12, 1: 12, 2: 12}}
