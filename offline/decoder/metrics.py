@@ -272,18 +272,22 @@ def threshold_figures(
     Returns
     -------
     dict of str to Figure
-        `accuracy` (its chance: calling everybody at a site what most people there are),
-        `sensitivity`, `specificity`, `MCC`, and `balanced accuracy within sites`, which telling
-        the sites apart cannot raise (its chance is .5).
+        `accuracy` and `MCC` (their chance: calling everybody at a site what most people there
+        are, which takes no look at a scan), `sensitivity`, `specificity`, and `balanced accuracy
+        within sites`, which telling the sites apart cannot raise (its chance is .5).
     """
     y, said = np.asarray(y, bool), np.asarray(said, bool)
     once = np.ones((1, len(y)), np.float32)
-    majority = sum(max(y[sites == s].sum(), (~y[sites == s]).sum()) for s in set(sites.tolist()))
+    most = np.zeros(len(y), bool)
+    for site in set(sites.tolist()):
+        at = sites == site
+        most[at] = 2 * y[at].sum() > at.sum()
+    by_site = _counts(y, most, once)  # what knowing the site alone gives
     kinds: dict[str, tuple[Callable[..., Float64], float]] = {
-        "accuracy": (_accuracy, float(majority) / len(y)),
+        "accuracy": (_accuracy, float(_accuracy(by_site)[0])),
         "sensitivity": (_sensitivity, np.nan),
         "specificity": (_specificity, np.nan),
-        "MCC": (_mcc, 0.0),
+        "MCC": (_mcc, float(_mcc(by_site)[0])),
     }
     figures = {}
     for name, (of, chance) in kinds.items():

@@ -121,6 +121,16 @@ def test_threshold_figures_are_those_of_their_definitions() -> None:
     assert everyone["MCC"].value == 0.0
 
 
+def test_knowing_the_site_is_chance_for_what_pools_over_sites() -> None:
+    sites = np.repeat(["A", "B"], 30)
+    y = np.concatenate([np.arange(30) < 6, np.arange(30) < 24])  # 20 % and 80 %
+    draws = metrics.person_draws(np.arange(60), sites, y, 0)
+    found = metrics.threshold_figures(y, sites == "B", sites, draws)  # looks at the site alone
+    assert found["MCC"].value == found["MCC"].chance == pytest.approx(0.6)
+    assert found["accuracy"].value == found["accuracy"].chance == pytest.approx(0.8)
+    assert found["balanced accuracy within sites"].value == pytest.approx(0.5)
+
+
 def test_calibration_of_true_probabilities_is_near_the_diagonal() -> None:
     rng = np.random.default_rng(0)
     p = rng.random(4000)
