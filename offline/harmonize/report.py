@@ -136,7 +136,9 @@ def traveling_report(
         measurement_sd=measurement_sd,
         sampling_sd=sampling_sd,
         ratio=ratio,
-        regime=regime_of(ratio),
+        regime=regime_of(ratio)
+        if measurement_sd > 0.0 or not sampling
+        else "not estimated: no measurement bias was found to compare sampling bias with",
         noise_sd={
             name: float(np.sqrt(np.mean(sd**2)))
             for name, sd in zip(who, found.noise, strict=True)

@@ -145,6 +145,18 @@ def test_the_ratio_of_biases_and_its_regime(sampling_sd: float, regime: str) -> 
     assert report.noise_sd["residents"] == pytest.approx(np.hypot(0.1, 0.09), rel=0.05)
 
 
+def test_no_regime_without_measurement_bias() -> None:
+    cohort = traveling_cohort(0.0, n_edges=400, seed=0)
+    X, sites, *others = given(cohort)
+    unbiased = X - cohort.measurement_bias[np.searchsorted(sorted(set(sites)), sites)]
+    report = TravelingSubject(3.0).fit(unbiased, sites, *others).report_
+    assert report.measurement_sd == 0.0
+    assert np.isnan(report.ratio)
+    assert "no measurement bias was found" in report.regime
+    alone = TravelingSubject(estimator="traveling_only").fit(*given(cohort)).report_
+    assert "only the joint estimator" in alone.regime
+
+
 def test_cross_validation_comes_near_the_oracle(large: SyntheticCohort) -> None:
     def left(penalty: Any) -> float:
         bias = TravelingSubject(penalty).fit(*given(large)).measurement_bias_
