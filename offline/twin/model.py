@@ -13,8 +13,10 @@ Parameters are a plain dict of tensors, the functions here are of them alone.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -276,8 +278,8 @@ def gradients(
     # what is shared by all has no dimension of people
     own = {name for name, values in made.items() if values.dim() == 3}
     slopes = {name: torch.zeros_like(values) for name, values in made.items()}
-    total = 0.0
-    for rows in _parts(who, examples, settings.units):
+
+    def of_part(rows: slice) -> tuple[float, tuple[Tensor, ...]]:
         part = {
             name: (values.detach()[rows] if name in own else values.detach()).requires_grad_()
             for name, values in made.items()
@@ -285,9 +287,14 @@ def gradients(
         some = examples.of(np.arange(len(who))[rows])
         h = recur(_inputs(some, who), part["b"], part["w"])
         loss = sum((each * scale[rows]).sum() for each in _losses(h, part, some).values())
-        found = torch.autograd.grad(loss, list(part.values()))
-        total += float(loss.detach())
-        for name, slope in zip(part, found, strict=True):
+        return float(loss.detach()), torch.autograd.grad(loss, list(part.values()))
+
+    total = 0.0
+    parts = _parts(who, examples, settings.units)
+    # summed in the order of people, whoever is ready first
+    for rows, (loss, found) in zip(parts, _side_by_side(of_part, parts), strict=True):
+        total += loss
+        for name, slope in zip(made, found, strict=True):
             slopes[name][rows if name in own else slice(None)] += slope
     wanted = torch.autograd.grad(list(made.values()), list(leaves.values()), list(slopes.values()))
     return total, dict(zip(leaves, wanted, strict=True))
@@ -316,6 +323,27 @@ def _parts(who: Tensor, examples: Examples, units: int) -> list[slice]:
     own = examples.n_steps * examples.n_segments * units * who.element_size()
     n = max(2, PART_BYTES // own)
     return [slice(begin, min(begin + n, n_people)) for begin in range(0, n_people, n)]
+
+
+def _side_by_side(call: Callable[[slice], Any], parts: list[slice]) -> Iterator[Any]:
+    """Results for all parts in order, as many at a time as torch has threads.
+
+    Each is computed by one thread from beginning to end: threads that share one small product
+    wait for each other at every step, and on a busy machine that wait is most of the time.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    if threads == 1 or len(parts) == 1:
+        yield from map(call, parts)
+        return
+    torch.set_num_threads(1)
+    try:
+        # the number of threads is each thread's own
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield from pool.map(call, parts)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _inputs(examples: Examples, like: Tensor) -> Tensor:

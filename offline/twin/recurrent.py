@@ -86,8 +86,11 @@ def _recurrence() -> Any:
                 for t in range(len(h) - 2, -1, -1):
                     torch.baddbmm(grad_part[t], delta[t + 1], w_part, out=delta[t])
                     tanh_backward(delta[t], h_part[t], grad_input=delta[t])
-                grad_b[people] = _products(delta, x[:, people])
-                grad_w[people] = _products(delta[1:], h_part[:-1])
+                # one product a person over all steps and segments
+                rows, n_segments = _by_person(delta).mT, x.shape[2]
+                grad_b[people] = rows @ _by_person(x[:, people])
+                before = _by_person(h_part)[:, :-n_segments]
+                grad_w[people] = rows[:, :, n_segments:] @ before
             return None, grad_b, grad_w
 
     return Recurrence
@@ -107,9 +110,6 @@ def _parts(h: Tensor) -> list[slice]:
     return [slice(begin, min(begin + n, n_people)) for begin in range(0, n_people, n)]
 
 
-def _products(delta: Tensor, before: Tensor) -> Tensor:
-    """Σ over steps and segments of δ before', (person, unit, column): one batched product."""
-    n_people = delta.shape[1]
-    rows = delta.transpose(0, 1).reshape(n_people, -1, delta.shape[-1])
-    columns = before.transpose(0, 1).reshape(n_people, -1, before.shape[-1])
-    return rows.mT @ columns
+def _by_person(values: Tensor) -> Tensor:
+    """Steps and segments of each person one after another, (person, step x segment, column)."""
+    return values.transpose(0, 1).reshape(values.shape[1], -1, values.shape[-1])

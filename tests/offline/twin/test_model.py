@@ -61,3 +61,23 @@ def test_people_of_the_same_code_are_the_same_and_others_differ():
     assert torch.equal(b[0], parameters["input"])
     assert torch.equal(w[1], w[2])
     assert torch.linalg.matrix_rank(w[1] - w[0]) == 3
+
+
+def test_the_number_of_threads_changes_no_bit(monkeypatch):
+    monkeypatch.setattr(model, "PART_BYTES", 1)
+    _, examples = small(n_people=6)
+    settings = Settings(units=5, rank=3)
+    shape = Shape.of(examples, 7)
+    parameters = initial(shape, settings, examples, np.random.default_rng(2))
+    who = torch.from_numpy(np.random.default_rng(3).standard_normal((6, 3)).astype(np.float32))
+    arguments = parameters, shape, settings, examples, who, torch.ones(6)
+    before = torch.get_num_threads()
+    results = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        results.append(gradients(*arguments))
+        assert torch.get_num_threads() == threads
+    torch.set_num_threads(before)
+    for total, found in results[1:]:
+        assert total == results[0][0]
+        assert all(torch.equal(found[name], results[0][1][name]) for name in found)
