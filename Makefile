@@ -5,11 +5,12 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
 	$$p -c '$(FITS)' >/dev/null 2>&1 && echo $$p && break; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.ready
+SHOWN := $(VENV)/.ready-demo
+READY := $(VENV)/.ready
 
 .PHONY: demo test lint setup proof bench clean system
 
-demo: setup
+demo: system $(SHOWN)
 	$(BIN)/fcnef demo --out demo-report
 
 test: setup
@@ -33,17 +34,22 @@ proof: setup
 bench: setup
 	$(BIN)/fcnef bench
 
-setup: system $(STAMP)
+setup: system $(READY)
 
 system:
 	@test -n "$(PYTHON)" || { echo "fcnef: expected Python 3.11 or 3.12, found neither; install one or set PYTHON=/path/to/python" >&2; exit 2; }
 	@$(PYTHON) tools/system.py
 
-$(STAMP): pyproject.toml | system
+# The demonstration needs no PyTorch; the tests of the twins do.
+$(SHOWN): pyproject.toml | system
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[demo,decoder,scale,dev]'
-	touch $(STAMP)
+	$(BIN)/python -m pip install --quiet --editable '.[demo]'
+	touch $(SHOWN)
+
+$(READY): $(SHOWN)
+	$(BIN)/python -m pip install --quiet --editable '.[demo,offline,scale,dev]'
+	touch $(READY)
 
 clean:
 	rm -rf $(VENV) .cache demo-report
