@@ -50,7 +50,7 @@ Parameters = dict[str, "Tensor"]
 class Settings:
     """How a twin is made and trained.
 
-    Parameters
+    Attributes
     ----------
     units : int
         Of the recurrent network.
@@ -259,8 +259,12 @@ def gradients(
 
     Parameters
     ----------
-    parameters, shape, settings, examples, who
-        As of `losses`.
+    parameters : dict of Tensor
+    shape : Shape
+    settings : Settings
+    examples : Examples
+    who : Tensor
+        As of `network`.
     scale : Tensor, shape (n_people,)
         What each person's loss is multiplied with.
 

@@ -46,8 +46,10 @@ def infer_codes(
 
     Parameters
     ----------
-    parameters, shape, settings
+    parameters : dict of Tensor
         Of the network, low-rank form.
+    shape : Shape
+    settings : Settings
     examples : Examples
         The trials; those of unknown response and choice say nothing.
     mean : ndarray of float64, shape (n_people, rank)
@@ -86,8 +88,9 @@ def readings(
 
     Parameters
     ----------
-    parameters, shape, settings
-        Of the network.
+    parameters : dict of Tensor
+    shape : Shape
+    settings : Settings
     examples : Examples
         Their responses are not looked at.
     who : ndarray of float64, shape (n_people, rank) or (n_people, n_scores)

@@ -114,8 +114,12 @@ class Twin:
         provenance : {"real", "synthetic"}
         settings : Settings or None
             None for the defaults.
-        sites, device, threads, checkpoint, watch
-            As of `train.fit_members`.
+        sites : sequence or None
+        device : str
+        threads : int
+        checkpoint : path or None
+        watch : callable or None
+            These as of `train.fit_members`.
 
         Raises
         ------
