@@ -1,16 +1,18 @@
 """What would change if a person's connection changed: the edited connectome does the task again.
 
 An edit goes to every member of the ensemble that was not trained with the person; where trials of
-the person are known, what they say beyond the connectome stays as it is. The change of an outcome
-is told with a 90 % interval from the folds: members leave out one fold each, so that they are the
-replicates of a delete-a-group jackknife of the ensemble,
+the person are known, what they say beyond the connectome stays as it is. Two sizes of its effect:
 
-    var = (K - 1)² / K · variance of the K folds' means,   t with K - 1 degrees of freedom
+- With the training people's data (`backgrounds`): the edit's own effect, a fixed effect before the
+  background of all edges (`background`). 90 % interval: its standard error.
+- Without: what the twin's map says, which is shrunken, often many times too small, because the map
+  spreads effects over all edges that vary together. The interval is from the folds, members being
+  the replicates of a delete-a-group jackknife,
 
-(Kott 2001, J Official Statistics 17:521). It says how much the *estimate* would change with other
-people. It knows nothing of what every member has wrong alike: a map from connectomes that shrinks
-weak effects shrinks them in all folds. Only known truth shows that, and the proof `twin-truth`
-prints it.
+      var = (K - 1)² / K · variance of the K folds' means,   t with K - 1 degrees of freedom
+
+  (Kott 2001, J Official Statistics 17:521). It says how much the *shrunken* effect would change
+  with other people, and nothing of the shrinkage.
 
 Everything here is a prediction of a model. That an edit does to a person what it does to their
 twin has no evidence but known truth.
@@ -28,10 +30,11 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from offline.errors import TwinError
+from offline.twin.background import Background
 from offline.twin.edit import Edited, edit_connectomes
 from offline.twin.examples import Examples
 from offline.twin.files import require_real
-from offline.twin.outcomes import Target, outcomes, targets_of, with_volumes
+from offline.twin.outcomes import Target, outcomes, slopes, targets_of, with_volumes
 from offline.twin.train import deterministic
 from offline.twin.twin import Twin, require_edges
 
@@ -75,7 +78,8 @@ class Intervention:
     members : ndarray of float64, shape (n_targets, n_members, n_people)
         Change; NaN where a member was trained with the person, or the edit is refused.
     change, low, high : ndarray of float64, shape (n_targets, n_people)
-        Mean over members, and 90 % interval; no interval with fewer than three folds to tell.
+        Mean over members, and 90 % interval; without backgrounds none with fewer than three folds
+        to tell.
     agreement : ndarray of float64, shape (n_targets, n_people)
         Share of members with the sign of the change.
     others : ndarray of float64, shape (n_people,)
@@ -142,6 +146,7 @@ def intervene(
     behaviour: Examples | None = None,
     *,
     targets: Sequence[str] | None = None,
+    backgrounds: Sequence[Background] | None = None,
     threads: int = 1,
 ) -> Intervention:
     """Edit edges of people's connectomes and let their twins do the task again.
@@ -161,6 +166,8 @@ def intervene(
         Trials already done by the same people.
     targets : sequence of str or None
         As `outcomes.Target.parse` reads them; None for all.
+    backgrounds : sequence of Background or None
+        Of `background.backgrounds_of`, for effects in their own size; None: shrunken ones.
     threads : int
         Of torch.
 
@@ -174,7 +181,8 @@ def intervene(
         As of `Twin.simulate`, and if an edit is too large or names no edge.
     """
     z = require_edges(fc, twin.atlas, task.people)
-    return edited_twins(twin, z, edges, delta_z, task, behaviour, _targets(twin, targets), threads)
+    asked = _targets(twin, targets)
+    return edited_twins(twin, z, edges, delta_z, task, behaviour, asked, threads, backgrounds)
 
 
 def edited_twins(
@@ -186,6 +194,7 @@ def edited_twins(
     behaviour: Examples | None,
     asked: Sequence[Target],
     threads: int,
+    backgrounds: Sequence[Background] | None = None,
 ) -> Intervention:
     """`intervene` for edges that were checked already, (n_people, n_edges)."""
     mean, sd = spread_of_edges(twin)
@@ -195,11 +204,20 @@ def edited_twins(
         why or ("outside the people it was trained with" if far else "")
         for why, far in zip(edited.refused, outside.tolist(), strict=True)
     )
-    before, after = _before_and_after(twin, edited, task, behaviour, asked, threads)
+    before, after, variance = _before_and_after(
+        twin, edited, task, behaviour, asked, threads, backgrounds
+    )
     changes = after - before
     changes[:, :, np.array([bool(why) for why in refused])] = np.nan
     folds = np.array([member.fold for member in twin.members])
-    change, low, high = jackknife(changes, folds)
+    if backgrounds is None:
+        change, low, high = jackknife(changes, folds)
+    else:
+        # members share most people: their errors are nearly one error, which averaging does not
+        # lessen, and by which they differ is part of it
+        change = _mean(changes)
+        reach = stats.norm.ppf(0.5 + LEVEL / 2.0) * np.sqrt(_mean(variance))
+        low, high = change - reach, change + reach
     with np.errstate(invalid="ignore"):
         same = np.sum(np.sign(changes) == np.sign(change)[:, None], axis=1)
         agreement = same / np.sum(np.isfinite(changes), axis=1)
@@ -228,7 +246,7 @@ def ask(
     z = require_edges(fc, twin.atlas, task.people)
     asked = _targets(twin, targets)
     as_they_are = Edited(z, z, np.zeros(len(z)), ("",) * len(z))
-    before, _ = _before_and_after(twin, as_they_are, task, behaviour, asked, threads)
+    before, _, _ = _before_and_after(twin, as_they_are, task, behaviour, asked, threads, None)
     return before
 
 
@@ -388,7 +406,9 @@ def _before_and_after(
     behaviour: Examples | None,
     targets: Sequence[Target],
     threads: int,
-) -> tuple[Float64, Float64]:
+    backgrounds: Sequence[Background] | None,
+) -> tuple[Float64, Float64, Float64]:
+    """Targets before, after, and the change's variance; each (n_targets, n_members, n_people)."""
     if behaviour is not None and behaviour.people != task.people:
         raise TwinError("expected behaviour of the people of the task, found others")
     if task.channels != twin.channels or task.conditions != twin.conditions:
@@ -398,7 +418,7 @@ def _before_and_after(
         )
     task = replace(with_volumes(task), regions=twin.regions)
     before = np.full((len(targets), len(twin.members), len(task.people)), np.nan)
-    after = before.copy()
+    after, variance = before.copy(), before.copy()
     with deterministic(threads):
         for m, member in enumerate(twin.members):
             rows = np.flatnonzero(twin.may_tell(member, task.people))
@@ -412,9 +432,15 @@ def _before_and_after(
                 after[:, m, rows] = before[:, m, rows]
                 continue
             # what trials say beyond the connectome is the person's, and stays
-            moved = member.who(edited.after[rows]) - member.who(edited.before[rows])
+            if backgrounds is None:
+                moved = member.who(edited.after[rows]) - member.who(edited.before[rows])
+            else:
+                moved, spread = backgrounds[m].effect(edited.before[rows], edited.after[rows])
+                for t, target in enumerate(targets):
+                    slope = slopes(member, own, who, target)
+                    variance[t, m, rows] = np.einsum("pi,pij,pj->p", slope, spread, slope)
             after[:, m, rows] = outcomes(member, own, who + moved, targets)
-    return before, after
+    return before, after, variance
 
 
 def _outside(twin: Twin, edited: Edited, people: Sequence[str]) -> NDArray[np.bool_]:

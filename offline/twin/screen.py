@@ -20,15 +20,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from offline.errors import TwinError
+from offline.twin.background import training_codes
 from offline.twin.edit import PLAUSIBLE_SD
 from offline.twin.examples import Examples
 from offline.twin.hyper import CodeMap, fit_code_map
 from offline.twin.intervene import Intervention, edited_twins, spread_of_edges
 from offline.twin.members import Member
 from offline.twin.outcomes import Target, slopes, with_volumes
-from offline.twin.shot import infer_codes
 from offline.twin.train import deterministic
-from offline.twin.twin import Twin, digest_of_name, require_edges
+from offline.twin.twin import Twin, require_edges
 
 __all__ = ["Null", "Screening", "importance", "permutation_null", "recommend", "screen"]
 
@@ -147,32 +147,21 @@ def permutation_null(
     TwinError
         If the people are not the training people, or the twin has no codes.
     """
-    _require_training(twin, training)
-    names = [digest_of_name(name) for name in training.people]
-    fold = dict(zip(twin.people, twin.folds.tolist(), strict=True))
-    folds = np.array([fold[name] for name in names])
+    found = training_codes(twin, training, threads=threads)
     z = require_edges(fc, twin.atlas, task.people)
     by_who = _slopes_by_who(twin, z, task, target, None, False, threads)
-    scores, codes = [], []
-    with deterministic(threads):
-        for member in twin.members:
-            own = np.flatnonzero(folds != member.fold)
-            scores.append(member.basis.scores(training_fc[own]))
-            flat = np.zeros((len(own), member.settings.rank))
-            prior = np.eye(member.settings.rank)
-            arguments = member.parameters, member.shape, member.settings, training.of(own)
-            codes.append(infer_codes(*arguments, flat, prior, n_steps=4)[0])
+    scores = [
+        m.basis.scores(training_fc[own]) for m, (own, _) in zip(twin.members, found, strict=True)
+    ]
     rng = np.random.default_rng((seed, 19))
-    groups = np.zeros(len(names), np.int64) if sites is None else _numbers(sites)
+    groups = np.zeros(len(training.people), np.int64) if sites is None else _numbers(sites)
     largest = []
     for number in range(n_permutations):
         order = _exchanged(groups, rng)
         maps: list[CodeMap | None] = []
-        for member, x, c in zip(twin.members, scores, codes, strict=True):
-            own = np.flatnonzero(folds != member.fold)
-            maps.append(fit_code_map(x, c[_among(order, own)]))
-        found = _screening(twin, z, by_who, maps)
-        largest.append(np.abs(found.slope).max(axis=1))
+        for x, (own, codes) in zip(scores, found, strict=True):
+            maps.append(fit_code_map(x, codes[_among(order, own)]))
+        largest.append(np.abs(_screening(twin, z, by_who, maps).slope).max(axis=1))
         if say is not None:
             say(f"null: permutation {number + 1} of {n_permutations}")
     return Null(np.array(largest).reshape(n_permutations, len(z)))
@@ -350,21 +339,6 @@ def _by_edges(member: Member, code_map: CodeMap | None, z: Float64, slope: Float
     else:
         by_scores = np.einsum("pk,pki->pi", slope, code_map.slopes(basis.scores(z)), optimize=True)
     return by_scores @ basis.components / basis.scale / np.sqrt(len(basis.mean))
-
-
-def _require_training(twin: Twin, training: Examples) -> None:
-    if twin.members[0].map is None:
-        raise TwinError(
-            "expected a low-rank twin for a null of exchanged codes, found the whole form; fit a"
-            " low-rank twin"
-        )
-    found = {digest_of_name(name) for name in training.people}
-    if found != set(twin.people) or len(training.people) != len(twin.people):
-        raise TwinError(
-            f"expected the {len(twin.people)} people the twin was trained with, found"
-            f" {len(found & set(twin.people))} of them among {len(training.people)}; give its"
-            " training data"
-        )
 
 
 def _among(order: NDArray[np.int64], own: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -30,6 +30,8 @@ def cohort(form: str, seed: int, twin_r: float, recommended: int = 0) -> dict:
         "low_s": (true - 1.0).tolist(),
         "high_s": np.where(np.arange(60) % 10 == 0, true - 0.5, true + 1.0).tolist(),
     }  # fmt: skip
+    edit |= {f"shrunken_{name}": edit[name] for name in ("low_s", "high_s")}
+    edit["shrunken_s"] = (0.1 * true).tolist()
     edges = {"prevalence": 0.002, "twin": 0.01, "ridge weights": 0.005}
     return {**row, "edges": edges, "edits": [edit]}
 
@@ -51,6 +53,8 @@ def test_figures_of_known_cohorts_are_found_and_judged(monkeypatch):
     assert edits["r"]["value"] == pytest.approx(1.0)
     assert edits["true per predicted"]["value"] == pytest.approx(2.0)
     assert edits["covered"]["value"] == pytest.approx(0.9)
+    shrunken = figures["edits, shrunken"]["all circuits"]
+    assert shrunken["true per predicted"]["value"] == pytest.approx(10.0)
     assert figures["none"]["recommended"]["value"] == pytest.approx(0.05)
     assert reached["interaction: zero-shot RT above kernel ridge, interval above 0"]
     assert not reached["gated: zero-shot RT above CPM, interval above 0"]

@@ -289,6 +289,9 @@ class Edit:
         What is wanted: less of the target, or more.
     seen
         Correct trials of the person that are known already.
+    size
+        Of the effect: the edit's own, which needs the training people in the source, or the
+        shrunken one of the twin's map.
     exact
         Edges of each person that are run exactly after screening.
     permutations
@@ -300,6 +303,7 @@ class Edit:
     target: str = "rt"
     direction: Literal["down", "up"] = "down"
     seen: int = 0
+    size: Literal["own", "shrunken"] = "own"
     exact: int = 3
     permutations: int = 19
 
@@ -319,12 +323,13 @@ def intervene(
     """Edit connections and run the twins again: what would change, and for whom.
 
     Without `--edge` all edges of each person are screened, the best are run exactly, and few or
-    none qualify against a null; for that the source has to hold the training people too.
+    none qualify against a null; only people who were not trained with can have such an edge
+    (`fcnef twin fit --without`).
 
     Parameters
     ----------
     source
-        People. Only those who were not trained with have intervals (`fcnef twin fit --without`).
+        People, the training people among them.
     twin
         The twin.
     out
@@ -348,7 +353,7 @@ def intervene(
     sign = -1 if edit.direction == "down" else 1
     behaviour = study.examples.first(edit.seen) if edit.seen else None
     if edit.edge:
-        _edited(fitted, study, edges, edit, sign, behaviour, plan, out, threads)
+        _edited(fitted, study, everybody, edges, edit, sign, behaviour, plan, out, threads)
         return
     if plan is not None:
         raise TwinError("expected --edge with --plan, found none; screen first, then name the edge")
@@ -356,10 +361,11 @@ def intervene(
 
 
 def _edited(
-    fitted: Any, study: Study, edges: Any, edit: Edit, sign: int, behaviour: Any,
-    plan: str | None, out: Path, threads: int,
+    fitted: Any, study: Study, everybody: Study, edges: Any, edit: Edit, sign: int,
+    behaviour: Any, plan: str | None, out: Path, threads: int,
 ) -> None:  # fmt: skip
     from offline.report.twins import group_figure
+    from offline.twin.background import backgrounds_of
     from offline.twin.files import require_real
     from offline.twin.intervene import (
         edge_places,
@@ -373,7 +379,14 @@ def _edited(
         require_real(fitted, "a plan")
     places = edge_places(fitted, edit.edge or [])
     delta = edit.size_sd * spread_of_edges(fitted)[1][places]
-    found = intervene(fitted, edges, places, delta, study.examples, behaviour, threads=threads)
+    known = None
+    if edit.size == "own":
+        training = _training(fitted, everybody)
+        training_edges, _ = _require_edges(training)
+        known = backgrounds_of(fitted, training_edges, training.examples, threads=threads)
+    found = intervene(
+        fitted, edges, places, delta, study.examples, behaviour, backgrounds=known, threads=threads
+    )
     view = group_view(found, edit.target, sign)
     out.mkdir(parents=True, exist_ok=True)
     _write(found.table(), out / "effects.tsv")
@@ -398,11 +411,8 @@ def _screened(
     behaviour: Any, out: Path, threads: int,
 ) -> None:  # fmt: skip
     from offline.twin.screen import permutation_null, recommend
-    from offline.twin.twin import digest_of_name
 
-    trained = set(fitted.people)
-    names = [n for n in everybody.examples.people if digest_of_name(n) in trained]
-    training = everybody.of(names)
+    training = _training(fitted, everybody)
     training_edges, _ = _require_edges(training)
     null = permutation_null(
         fitted, training_edges, training.examples, edges, study.examples, edit.target,
@@ -423,6 +433,15 @@ def _screened(
         else f"{kind} twin: an edge qualifies for {n} of {people} people"
     )
     print(out / "recommended.tsv")
+
+
+def _training(fitted: Any, everybody: Study) -> Study:
+    """Those of a study whom the twin was trained with."""
+    from offline.twin.twin import digest_of_name
+
+    trained = set(fitted.people)
+    names = [n for n in everybody.examples.people if digest_of_name(n) in trained]
+    return everybody.of(names)
 
 
 def _load(path: Path) -> Any:

@@ -11,6 +11,7 @@ from scipy import stats
 torch = pytest.importorskip("torch", reason="torch is not installed (fcnef[offline])")
 
 from offline.errors import AtlasError, ScaleError, TwinError  # noqa: E402
+from offline.twin.background import backgrounds_of  # noqa: E402
 from offline.twin.intervene import (  # noqa: E402
     ask,
     edge_places,
@@ -123,6 +124,21 @@ def test_what_trials_say_beyond_the_connectome_stays(twin, new):
     told = twin.simulate(z, task, behaviour).rt_s
     assert np.allclose(found.before[0], told, rtol=1e-5)
     assert np.isfinite(found.change).any()
+
+
+def test_own_effects_point_where_the_shrunken_ones_do_and_have_intervals_for_all(twin, training):
+    people, examples = training
+    _, sd = spread_of_edges(twin)
+    known = backgrounds_of(twin, people.edges[:30], examples.of(np.arange(30)))
+    dose = np.linspace(-0.5, 0.5, 45)[:, None] * sd[[7]]
+    asked = twin, people.edges, [7], dose, examples
+    own = intervene(*asked, targets=["rt"], backgrounds=known)
+    shrunken = intervene(*asked, targets=["rt"])
+    assert own.refused == shrunken.refused
+    done = np.array([not why for why in own.refused]) & (np.abs(dose[:, 0]) > 0.0)
+    assert np.isfinite(own.low[0, done]).all()  # people of the training data have one here
+    assert (own.low[0, done] < own.change[0, done]).all()
+    assert np.abs(own.change[0, done]).mean() > 3.0 * np.abs(shrunken.change[0, done]).mean()
 
 
 def test_slopes_of_all_edges_tell_small_exact_runs(twin, new):
