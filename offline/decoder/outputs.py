@@ -38,6 +38,7 @@ __all__ = [
     "left_out_sites",
     "out_of_fold",
     "permuted_run",
+    "require_unseen_site",
 ]
 
 UnseenSite = Literal["unharmonized", "extend", "reference_controls"]
@@ -300,6 +301,29 @@ def _harmonized_apart(task: Task, rows: Ints, judged: Ints) -> tuple[Floats, Flo
         told = _add_site(task, fitted, judged, samples.travelers[at_site])
         test = harmonize(fitted, test, task.sites[judged], samples.covariates_of(judged))
     return X, test, told
+
+
+def require_unseen_site(task: Task) -> None:
+    """Refuse a way of judging sites left out that this harmonizer or cohort has not.
+
+    Raises
+    ------
+    DecodeError
+        Saying what is missing.
+    """
+    if task.harmonizer is None or task.unseen_site == "unharmonized":
+        return
+    name = type(task.harmonizer).__name__
+    if not hasattr(task.harmonizer, task.unseen_site):
+        raise DecodeError(
+            f"expected a harmonizer that sites can be added to by {task.unseen_site}, found"
+            f" {name}; judge sites left out unharmonized"
+        )
+    if task.unseen_site == "extend" and not len(task.samples.travelers):
+        raise DecodeError(
+            "expected traveling scans to extend the harmonizer by, found none; judge sites left"
+            " out unharmonized"
+        )
 
 
 def _add_site(task: Task, fitted: Any, judged: Ints, travelers: Ints) -> str:

@@ -27,7 +27,14 @@ from offline.decoder.judge import WITHIN, Judge
 from offline.decoder.leakage import refuse_determined_target
 from offline.decoder.metrics import Figure
 from offline.decoder.null import SelectionNull
-from offline.decoder.outputs import Task, UnseenSite, left_out_sites, out_of_fold, permuted_run
+from offline.decoder.outputs import (
+    Task,
+    UnseenSite,
+    left_out_sites,
+    out_of_fold,
+    permuted_run,
+    require_unseen_site,
+)
 from offline.decoder.samples import Samples
 from offline.errors import DecodeError
 
@@ -204,6 +211,7 @@ def validate(
     if "harmonizer" in bare.get_params(deep=False):
         bare.set_params(harmonizer=None)
     task = Task(samples, numbers, classes is not None, bare, harmonizer, unseen_site, seed)
+    require_unseen_site(task)
     judge = Judge(task, seed)
     table, v, warnings = confounding(task.y, task.samples, task.categorical, target, classes)
     if executor is None:

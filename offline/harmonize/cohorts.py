@@ -7,6 +7,7 @@ with, and wrong before a decoder is judged: decoders fit their own harmonizer in
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -117,9 +118,13 @@ def apply_to_cohort(cohort: Cohort, model: ComBat | TravelingSubject, folder: Pa
         sites[first],
         **{name: table.iloc[first] for name, table in given.items()},
     )
-    out = EdgeStore.create(path, len(people), cohort.atlas)
+    # under its name only when it is whole: edges that were not reached would be missing ones
+    partial = path.with_name(f".{EDGES}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    out = EdgeStore.create(partial, len(people), cohort.atlas)
     model.transform(cohort.z, sites, out=out, **given)
-    return out
+    partial.rename(path)
+    return EdgeStore.open(path)
 
 
 def describe(model: ComBat | TravelingSubject) -> list[str]:

@@ -26,6 +26,10 @@ REGIMES = (
 )
 """Upper bounds of sampling / measurement SD, and what lies below."""
 
+TOLD = 0.5
+"""Share of its standard error below which a measurement bias is taken for noise: it is the bias's
+SD with noise taken out, and what is left of pure noise is far below this."""
+
 
 @dataclass(frozen=True)
 class TravelingReport:
@@ -136,9 +140,7 @@ def traveling_report(
         measurement_sd=measurement_sd,
         sampling_sd=sampling_sd,
         ratio=ratio,
-        regime=regime_of(ratio)
-        if measurement_sd > 0.0 or not sampling
-        else "not estimated: no measurement bias was found to compare sampling bias with",
+        regime=_regime(ratio, measurement_sd, design, found, bool(sampling)),
         noise_sd={
             name: float(np.sqrt(np.mean(sd**2)))
             for name, sd in zip(who, found.noise, strict=True)
@@ -148,6 +150,21 @@ def traveling_report(
         removed=[block.name for block in design.blocks if block.measurement],
         parts=[list(part) for part in parts],
         notes=notes,
+    )
+
+
+def _regime(
+    ratio: float, measurement_sd: float, design: Design, found: Estimate, sampled: bool
+) -> str:
+    """The regime, where there is a measurement bias that can be told from its own noise."""
+    if not sampled:
+        return regime_of(ratio)
+    error = float(np.sqrt(np.mean(found.standard_error[design.columns_of("site")] ** 2)))
+    if measurement_sd > TOLD * error:
+        return regime_of(ratio)
+    return (
+        "not estimated: no measurement bias was found to compare sampling bias with (SD"
+        f" {measurement_sd:.4f}, its standard error {error:.4f})"
     )
 
 

@@ -84,6 +84,27 @@ def test_fit_apply_report(folder: Path, tmp_path: Path, capsys: Said) -> None:
     assert "regime:" in capsys.readouterr().out
 
 
+def test_an_apply_that_was_interrupted_leaves_no_edges(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Said
+) -> None:
+    assert run(["harmonize", "fit", str(folder), "--out", str(tmp_path / "h")]) == 0
+    words = ["harmonize", "apply", str(folder), str(tmp_path / "h" / "model.safetensors")]
+    words += ["--out", str(tmp_path / "a")]
+    transform = TravelingSubject.transform
+
+    def cut(self: TravelingSubject, X: object, sites: object, out: object = None, **more: object):
+        if out is not None:
+            raise OSError(28, "No space left on device")
+        return transform(self, X, sites, **more)
+
+    monkeypatch.setattr(TravelingSubject, "transform", cut)
+    assert "No space left" in mistake(words, capsys)
+    assert not (tmp_path / "a" / "edges").exists()
+    monkeypatch.undo()
+    assert run(words) == 0
+    assert np.isfinite(EdgeStore.open(tmp_path / "a" / "edges").read(slice(None))).all()
+
+
 def test_combat_keeps_columns(folder: Path, tmp_path: Path, capsys: Said) -> None:
     words = ["--method", "combat", "--covariate", "age", "--covariate", "sex", "--mean-only"]
     assert run(["harmonize", "fit", str(folder), "--out", str(tmp_path / "h"), *words]) == 0

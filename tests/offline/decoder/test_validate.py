@@ -183,9 +183,23 @@ def test_sites_left_out_are_harmonized_as_said() -> None:
     assert told["unharmonized"].startswith("as measured")
     assert told["extend"] == "harmonized by 4 traveling subjects, no label used"
     assert told["reference_controls"].startswith("TRANSDUCTIVE: harmonized by its own 12 controls")
-    combat = validate(c.X, y, c.people, MODEL, ComBat(), unseen_site="extend", **known)
-    assert combat.sites["told"].str.startswith("not judged: expected traveling scans").all()
-    assert "AUC at sites left out" not in combat.figures
+
+
+def test_a_site_cannot_be_added_by_what_is_not_there() -> None:
+    """Said before anything is trained."""
+    c = traveling_cohort(
+        n_edges=40, n_travelers=4, controls=(12, 12, 12), patients={"MDD": {0: 12, 1: 12, 2: 12}}
+    )
+    known = {"n_permutations": 0, "target": "diagnosis", "positive": "MDD"}
+    with pytest.raises(DecodeError, match="sites can be added to by extend, found ComBat"):
+        validate(c.X, c.diagnosis, c.people, MODEL, ComBat(), unseen_site="extend", **known)
+    lived = ~c.people["traveling"].to_numpy(bool)
+    residents = c.people[lived].reset_index(drop=True)
+    with pytest.raises(DecodeError, match="traveling scans to extend the harmonizer by, found no"):
+        validate(
+            c.X[lived], c.diagnosis[lived], residents, MODEL, TravelingSubject(),
+            unseen_site="extend", **known,
+        )  # fmt: skip
 
 
 def test_numbers_are_told_within_sites() -> None:

@@ -145,6 +145,16 @@ def test_the_ratio_of_biases_and_its_regime(sampling_sd: float, regime: str) -> 
     assert report.noise_sd["residents"] == pytest.approx(np.hypot(0.1, 0.09), rel=0.05)
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_noise_is_no_regime(seed: int) -> None:
+    """Where neither bias is there, their ratio is one of two noises."""
+    cohort = traveling_cohort(0.0, n_edges=400, seed=seed)
+    X, sites, *others = given(cohort)
+    unbiased = X - cohort.measurement_bias[np.searchsorted(sorted(set(sites)), sites)]
+    report = TravelingSubject(3.0).fit(unbiased, sites, *others).report_
+    assert "no measurement bias was found" in report.regime
+
+
 def test_no_regime_without_measurement_bias() -> None:
     cohort = traveling_cohort(0.0, n_edges=400, seed=0)
     X, sites, *others = given(cohort)
