@@ -370,13 +370,11 @@ def _matched(
             order[turned] = np.roll(turned, 1)
         others.append(twin.simulate(z[order], task, threads=threads).rt_s)
     draws = rng.integers(0, len(z), (n_draws, len(z)))
-    gaps = [
-        _r(truth[who], own[who]) - np.mean([_r(truth[who], other[who]) for other in others])
-        for who in draws
-    ]
+    gaps = _r(truth[draws], own[draws])
+    gaps = gaps - np.mean([_r(truth[draws], other[draws]) for other in others], axis=0)
     low, high = np.percentile(gaps, [2.5, 97.5])
     shuffled = float(np.mean([_r(truth, other) for other in others]))
-    matched = _r(truth, own)
+    matched = float(_r(truth, own))
     return {
         "task": run.task, "run": run.run, "n": len(z), "r_matched": matched,
         "r_exchanged": shuffled, "gap": matched - shuffled, "gap_low": float(low),
@@ -388,8 +386,9 @@ def _absent(reason: str) -> dict[str, Any]:
     return {"note": f"{NOT_MEASURED}: {reason}"}
 
 
-def _r(a: Float64, b: Float64) -> float:
-    """r; 0 where one says the same of everybody."""
-    a, b = a - a.mean(), b - b.mean()
-    both = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / both if both > 1e-15 else 0.0
+def _r(a: Float64, b: Float64) -> Float64:
+    """r over the last axis; 0 where one says the same of everybody."""
+    a, b = (values - values.mean(axis=-1, keepdims=True) for values in (a, b))
+    both = np.sqrt(np.sum(a * a, axis=-1) * np.sum(b * b, axis=-1))
+    product = np.sum(a * b, axis=-1)
+    return np.asarray(np.where(both > 1e-15, product / np.maximum(both, 1e-15), 0.0))

@@ -23,7 +23,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def fitted(folder):
     path = folder / "t.safetensors"
-    small = ["--units", "6", "--epochs", "2", "--folds", "3"]
+    small = ["--units", "6", "--epochs", "1", "--folds", "3"]
     without = ["--without", "P0000", "sub-P0001"]
     assert run(["twin", "fit", SOURCE, "--out", str(path), *small, *without]) == 0
     return path
@@ -38,10 +38,10 @@ def refused(capsys, *arguments: str) -> str:
 
 def test_fit_leaves_curves_and_cost_beside_the_twin(fitted):
     curves = pd.read_csv(fitted.with_name("t-curves.tsv"), sep="\t")
-    assert len(curves) == 6
+    assert len(curves) == 3
     assert {"fold", "seed", "epoch", "training", "validation"} <= set(curves.columns)
     cost = json.loads(fitted.with_name("t-cost.json").read_text())
-    assert cost["epochs"] == [2, 2, 2]
+    assert cost["epochs"] == [1, 1, 1]
 
 
 def test_simulate_writes_everybody_and_who_told_them(fitted, folder, capsys):

@@ -20,6 +20,7 @@ import pandas as pd
 
 from offline.errors import TwinError
 from offline.twin.study import Study, open_study
+from tools.intervening import Edit, edited, kind, require_edges_of, say, screened, write
 
 __all__ = ["twin"]
 
@@ -28,6 +29,8 @@ twin = cyclopts.App(
     help="Twins: a connectome generates a person who does the task.",
     help_epilogue="Example:\n\n```text\nfcnef twin evaluate synthetic:gated:1 --twin t\n```",
 )
+
+NO_EDIT = Edit()
 
 
 @cyclopts.Parameter(name="*")
@@ -144,7 +147,7 @@ def fit(
     if training.without:
         gone = {name.removeprefix("sub-") for name in training.without}
         study = study.of([name for name in study.examples.people if name not in gone])
-    edges, atlas = _require_edges(study)
+    edges, atlas = require_edges_of(study)
     settings = Settings(
         form=training.form, units=training.units, epochs=training.epochs, folds=training.folds,
         seeds=training.seeds, seed=training.seed,
@@ -174,7 +177,7 @@ def fit(
     }
     path.with_name(f"{path.stem}-cost.json").write_text(json.dumps(cost, indent=2) + "\n")
     print(
-        f"{path}: {_kind(found.provenance)} twin of {len(found.people)} people,"
+        f"{path}: {kind(found.provenance)} twin of {len(found.people)} people,"
         f" {len(found.members)} members, {len(study.left_out)} entries left out,"
         f" {cost['cpu_s']} s CPU"
     )
@@ -216,7 +219,7 @@ def evaluate(
 
     study = who.open(source)
     fitted = None if twin is None else _load(twin)
-    evaluation = evaluate_twin(study, fitted, seed=seed, threads=threads, say=_say)
+    evaluation = evaluate_twin(study, fitted, seed=seed, threads=threads, say=say)
     about = _about(twin, fitted) if twin is not None else None
     report = write_twin_report(evaluation, out, about_twin=about)
     said = twin_verdict(evaluation)
@@ -257,7 +260,7 @@ def simulate(
     """
     fitted = _load(twin)
     study = who.open(source)
-    edges, _ = _require_edges(study)
+    edges, _ = require_edges_of(study)
     task = study.examples
     told = fitted.simulate(edges, task, task.first(seen) if seen else None, threads=threads)
     table = pd.DataFrame({"participant_id": [f"sub-{name}" for name in told.people]})
@@ -268,44 +271,8 @@ def simulate(
     table["missed"] = np.nanmean(told.probabilities[..., -1], axis=(1, 2))
     table["members"] = np.isfinite(told.mean_rt_s).sum(axis=0)
     table["outside"] = fitted.outside(edges, told.people)
-    _write(table, out)
-    print(f"{out}: {len(table)} people, {_kind(fitted.provenance)} twin")
-
-
-@cyclopts.Parameter(name="*")
-@dataclass(frozen=True)
-class Edit:
-    """What is edited, and what is asked.
-
-    Parameters
-    ----------
-    edge
-        `A--B` by ROI labels; several are a circuit. Without any, all edges are screened.
-    size_sd
-        Of the edit, in SD of the edge between training people; at most 1, negative to lower it.
-    target
-        rt, rt:CONDITION, response:REGION or response:REGION:CONDITION.
-    direction
-        What is wanted: less of the target, or more.
-    seen
-        Correct trials of the person that are known already.
-    size
-        Of the effect: the edit's own, which needs the training people in the source, or the
-        shrunken one of the twin's map.
-    exact
-        Edges of each person that are run exactly after screening.
-    permutations
-        Of the null of screening, at least 19.
-    """
-
-    edge: Annotated[list[str] | None, cyclopts.Parameter(consume_multiple=True)] = None
-    size_sd: float = 1.0
-    target: str = "rt"
-    direction: Literal["down", "up"] = "down"
-    seen: int = 0
-    size: Literal["own", "shrunken"] = "own"
-    exact: int = 3
-    permutations: int = 19
+    write(table, out)
+    print(f"{out}: {len(table)} people, {kind(fitted.provenance)} twin")
 
 
 @twin.command
@@ -316,7 +283,7 @@ def intervene(
     twin: Path,
     out: Path,
     who: Annotated[People, cyclopts.Parameter(name="*")] = People(),
-    edit: Annotated[Edit, cyclopts.Parameter(name="*")] = Edit(),
+    edit: Annotated[Edit, cyclopts.Parameter(name="*")] = NO_EDIT,
     plan: str | None = None,
     threads: int = 1,
 ) -> None:
@@ -349,99 +316,15 @@ def intervene(
     fitted = _load(twin)
     everybody = dataclasses.replace(who, person=None).open(source)
     study = who.open(source)
-    edges, _ = _require_edges(study)
+    edges, _ = require_edges_of(study)
     sign = -1 if edit.direction == "down" else 1
     behaviour = study.examples.first(edit.seen) if edit.seen else None
     if edit.edge:
-        _edited(fitted, study, everybody, edges, edit, sign, behaviour, plan, out, threads)
+        edited(fitted, study, everybody, edges, edit, sign, behaviour, plan, out, threads)
         return
     if plan is not None:
         raise TwinError("expected --edge with --plan, found none; screen first, then name the edge")
-    _screened(fitted, study, everybody, edges, edit, sign, behaviour, out, threads)
-
-
-def _edited(
-    fitted: Any, study: Study, everybody: Study, edges: Any, edit: Edit, sign: int,
-    behaviour: Any, plan: str | None, out: Path, threads: int,
-) -> None:  # fmt: skip
-    from offline.report.twins import group_figure
-    from offline.twin.background import backgrounds_of
-    from offline.twin.files import require_real
-    from offline.twin.intervene import (
-        edge_places,
-        group_view,
-        intervene,
-        plan_edges,
-        spread_of_edges,
-    )
-
-    if plan is not None:
-        require_real(fitted, "a plan")
-    places = edge_places(fitted, edit.edge or [])
-    delta = edit.size_sd * spread_of_edges(fitted)[1][places]
-    known = None
-    if edit.size == "own":
-        training = _training(fitted, everybody)
-        training_edges, _ = _require_edges(training)
-        known = backgrounds_of(fitted, training_edges, training.examples, threads=threads)
-    found = intervene(
-        fitted, edges, places, delta, study.examples, behaviour, backgrounds=known, threads=threads
-    )
-    view = group_view(found, edit.target, sign)
-    out.mkdir(parents=True, exist_ok=True)
-    _write(found.table(), out / "effects.tsv")
-    _write(view, out / "group.tsv")
-    unit = "s" if edit.target.startswith("rt") else "unit of BOLD"
-    if np.isfinite(view["after"].to_numpy(float)).any():
-        (out / "group.svg").write_text(group_figure(view, unit, edit.target), encoding="utf-8")
-    n = int(view["responds"].sum())
-    print(f"{_kind(fitted.provenance)} twin: {n} of {len(view)} people are predicted to respond")
-    for why, count in view["why_not"].value_counts().items():
-        if why:
-            print(f"  {count}: {why}")
-    print(out / "effects.tsv")
-    if plan is not None:
-        for one in plan_edges(fitted, found, plan.removeprefix("sub-"), edit.target):
-            up = "up" if one.direction > 0 else "down"
-            print(f"--edge '{one.a},{one.b},{one.weight:g}' --direction {up}")
-
-
-def _screened(
-    fitted: Any, study: Study, everybody: Study, edges: Any, edit: Edit, sign: int,
-    behaviour: Any, out: Path, threads: int,
-) -> None:  # fmt: skip
-    from offline.twin.screen import permutation_null, recommend
-
-    training = _training(fitted, everybody)
-    training_edges, _ = _require_edges(training)
-    null = permutation_null(
-        fitted, training_edges, training.examples, edges, study.examples, edit.target,
-        edit.permutations, sites=training.sites, say=_say, threads=threads,
-    )  # fmt: skip
-    table = recommend(
-        fitted, edges, study.examples, null, edit.target, sign, edit.exact, behaviour,
-        size_sd=abs(edit.size_sd), threads=threads,
-    )  # fmt: skip
-    out.mkdir(parents=True, exist_ok=True)
-    _write(table, out / "recommended.tsv")
-    n = int(table.groupby("person")["qualifies"].any().sum())
-    people = table["person"].nunique()
-    kind = _kind(fitted.provenance)
-    print(
-        f"{kind} twin: no edge qualifies for any of {people} people"
-        if not n
-        else f"{kind} twin: an edge qualifies for {n} of {people} people"
-    )
-    print(out / "recommended.tsv")
-
-
-def _training(fitted: Any, everybody: Study) -> Study:
-    """Those of a study whom the twin was trained with."""
-    from offline.twin.twin import digest_of_name
-
-    trained = set(fitted.people)
-    names = [n for n in everybody.examples.people if digest_of_name(n) in trained]
-    return everybody.of(names)
+    screened(fitted, study, everybody, edges, edit, sign, behaviour, out, threads)
 
 
 def _load(path: Path) -> Any:
@@ -453,15 +336,6 @@ def _load(path: Path) -> Any:
     return found
 
 
-def _require_edges(study: Study) -> tuple[Any, Any]:
-    if study.edges is None or study.atlas is None:
-        raise TwinError(
-            f"expected connectomes, found behaviour alone in {study.name}; give a cohort or a"
-            " release"
-        )
-    return study.edges, study.atlas
-
-
 def _about(path: Path, fitted: Any) -> dict[str, Any]:
     from offline.twin.files import digest_of_file
 
@@ -471,16 +345,3 @@ def _about(path: Path, fitted: Any) -> dict[str, Any]:
         "atlas": fitted.atlas.name,
         "settings": dataclasses.asdict(fitted.settings),
     }
-
-
-def _write(table: pd.DataFrame, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    table.to_csv(path, sep="\t", index=False, na_rep="n/a", lineterminator="\n")
-
-
-def _kind(provenance: str) -> str:
-    return "SIMULATED" if provenance == "synthetic" else "real"
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)
