@@ -91,12 +91,19 @@ def screen(
     Parameters
     ----------
     twin : Twin
-    fc, task, behaviour, threads
-        As of `intervene.intervene`.
+    fc : ndarray of float64, shape (n_people, n_edges)
+        Fisher z.
+    task : Examples
+        What is to be done; its people are the rows of `fc`.
     target : str
+        A row of an `Intervention`, such as "rt".
+    behaviour : Examples or None
+        Trials of these people that are known already.
     everyone : bool
         Ask all members, also about people they were trained with: for what the twin as a whole
         has learned, never for what is said of a person.
+    threads : int
+        Of PyTorch.
     """
     z = require_edges(fc, twin.atlas, task.people)
     codes = _slopes_by_who(twin, z, task, target, behaviour, everyone, threads)
@@ -132,7 +139,9 @@ def permutation_null(
     training_fc : ndarray of float64, shape (n_training, n_edges)
     training : Examples
         Of the training people, any order.
-    fc, task, target
+    fc : ndarray of float64, shape (n_people, n_edges)
+    task : Examples
+    target : str
         Whom it is for.
     n_permutations : int
         At least 19, or no edge can exceed the null.
@@ -184,17 +193,25 @@ def recommend(
 
     Parameters
     ----------
-    twin, fc, task, behaviour, threads
-        As of `intervene.intervene`.
+    twin : Twin
+    fc : ndarray of float64, shape (n_people, n_edges)
+        Fisher z.
+    task : Examples
+        What is to be done; its people are the rows of `fc`.
     null : Null
         Of the same people and target.
     target : str
+        A row of an `Intervention`, such as "rt".
     direction : {-1, 1}
         Less of the target (faster), or more.
     n_exact : int
         Edges of each person that are run exactly.
+    behaviour : Examples or None
+        Trials of these people that are known already.
     size_sd : float
         Of the edit, in SD of the edge; at most 1.
+    threads : int
+        Of PyTorch.
 
     Returns
     -------
