@@ -137,7 +137,8 @@ def _site_moments(
         rows = block[part]
         np.mean(rows, axis=0, out=means[k])
         rows -= means[k]
-        np.einsum("ij,ij->j", rows, rows, out=squares[k])
+        # not einsum: it fuses products and sums or does not, as the array lies in memory
+        np.sum(rows * rows, axis=0, out=squares[k])
         np.matmul(centred[part].T, rows, out=cross[k])
     # where every site's variance is rounding and the means agree, the edge is constant
     size = np.max(np.abs(means), axis=0)
@@ -163,10 +164,10 @@ def _solve(
     beta = np.linalg.solve(gram.sum(axis=0), cross.sum(axis=0))
     levels = means - C_means @ beta
     # residual squares of each site: Sxx - 2 b'Scx + b'Scc b
-    explained = np.einsum("pj,spj->sj", beta, 2.0 * cross - gram @ beta)
+    explained = np.sum(beta * (2.0 * cross - gram @ beta), axis=1)
     residual = np.maximum(squares - explained, 0.0)
     if reference is None:
-        mean = counts @ levels / counts.sum()
+        mean = np.sum(counts[:, None] * levels, axis=0) / counts.sum()
         variance = residual.sum(axis=0) / counts.sum()
     else:
         mean, variance = levels[reference].copy(), residual[reference] / counts[reference]
