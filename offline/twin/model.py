@@ -39,7 +39,7 @@ __all__ = [
     "states",
 ]
 
-PART_BYTES = 24 * 2**20
+PART_BYTES = 14 * 2**20
 """Below the size from which allocators give memory back to the system after every use."""
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["recur"]
 
 CACHE_BYTES = 768 * 1024
-MIN_TOGETHER = 4
+MIN_TOGETHER = 2
 """People, however large their weights: fewer make the products too small."""
 
 
@@ -64,13 +64,14 @@ def _recurrence() -> Any:
             b_columns, w_columns = b.mT.contiguous(), w.mT.contiguous()
             h = x.new_empty((*x.shape[:3], w.shape[1]))
             for people in _parts(h):
-                h_part, x_part = h[:, people], x[:, people]
                 b_part, w_part = b_columns[people], w_columns[people]
-                for t in range(len(x)):
-                    torch.bmm(x_part[t], b_part, out=h_part[t])
-                    if t:
-                        torch.baddbmm(h_part[t], h_part[t - 1], w_part, out=h_part[t])
-                    h_part[t].tanh_()
+                # all steps are taken apart at once: an index costs as much as a small product
+                last = None
+                for seen, now in zip(x[:, people].unbind(), h[:, people].unbind(), strict=True):
+                    torch.bmm(seen, b_part, out=now)
+                    if last is not None:
+                        torch.baddbmm(now, last, w_part, out=now)
+                    last = now.tanh_()
             ctx.save_for_backward(x, w, h)
             return h
 
@@ -80,12 +81,17 @@ def _recurrence() -> Any:
             grad_b = x.new_empty((*w.shape[:2], x.shape[-1]))
             grad_w = torch.empty_like(w)
             for people in _parts(h):
-                h_part, grad_part, w_part = h[:, people], grad[:, people], w[people]
+                h_part, w_part = h[:, people], w[people]
                 delta = torch.empty_like(h_part)
-                tanh_backward(grad_part[-1], h_part[-1], grad_input=delta[-1])
-                for t in range(len(h) - 2, -1, -1):
-                    torch.baddbmm(grad_part[t], delta[t + 1], w_part, out=delta[t])
-                    tanh_backward(delta[t], h_part[t], grad_input=delta[t])
+                steps = [part.unbind()[::-1] for part in (grad[:, people], h_part, delta)]
+                later = None
+                for slope, state, now in zip(*steps, strict=True):
+                    if later is None:
+                        tanh_backward(slope, state, grad_input=now)
+                    else:
+                        torch.baddbmm(slope, later, w_part, out=now)
+                        tanh_backward(now, state, grad_input=now)
+                    later = now
                 # one product a person over all steps and segments
                 rows, n_segments = _by_person(delta).mT, x.shape[2]
                 grad_b[people] = rows @ _by_person(x[:, people])
