@@ -154,7 +154,7 @@ def _reached(
     reached |= {
         f"ComBat 2,000 x 71,631, {name}: peak <= {MOST_GB:g} GB": memory[f"fcnef, {name}"]
         <= MOST_GB
-        for name in ("float32 in, new float64 out", "float64 in place")
+        for name in ("float32 in, new float64 out", "float64 in place", ours.partition(", ")[2])
     }
     n, e = traveling["n_scans"], traveling["n_edges"]
     reached |= {
