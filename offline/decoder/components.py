@@ -26,13 +26,12 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from offline.decoder.calibration import Calibration
 from offline.decoder.folded import FoldedDecoder
-from offline.decoder.folds import bins
 from offline.decoder.leakage import design_of
 from offline.decoder.models import Models, TrainingFold
-from offline.decoder.samples import Samples, covariate_table
-from offline.decoder.target import ClassTarget, continuous_target
+from offline.decoder.samples import covariate_table
+from offline.decoder.target import ClassTarget, NumberTarget
 from offline.errors import DecodeError
-from offline.store import EdgeStore, edge_blocks
+from offline.store import edge_blocks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -259,7 +258,7 @@ class ComponentClassifier(ClassTarget, ClassifierMixin, _ComponentDecoder):
         return found.coef_[0], float(found.intercept_[0])
 
 
-class ComponentRegressor(RegressorMixin, _ComponentDecoder):
+class ComponentRegressor(NumberTarget, RegressorMixin, _ComponentDecoder):
     """Ridge regression on components that go with a continuous target, in folds of people.
 
     Parameters
@@ -289,8 +288,6 @@ class ComponentRegressor(RegressorMixin, _ComponentDecoder):
         Prediction in units of the target, from models that never saw the person.
     """
 
-    _categorical = False
-
     def __init__(
         self,
         n_folds: int = 10,
@@ -310,26 +307,6 @@ class ComponentRegressor(RegressorMixin, _ComponentDecoder):
         self.harmonizer = harmonizer
         self.random_state = random_state
         self.within_person = within_person
-
-    def predict(
-        self,
-        X: Floats | EdgeStore,
-        *,
-        sites: ArrayLike | None = None,
-        covariates: pd.DataFrame | None = None,
-        groups: ArrayLike | None = None,
-    ) -> Float64:
-        """Mean prediction, shape (n_scans,); arguments as of `LassoEnsemble.predict_proba`."""
-        return self._mean_output(X, sites, covariates, groups)
-
-    def _encode(self, y: ArrayLike, samples: Samples) -> Float64:
-        return continuous_target(y, samples)
-
-    def _strata(self, target: Float64) -> Ints:
-        return bins(target, self.n_folds)
-
-    def _output(self, scores: Float64) -> Float64:
-        return scores
 
     def _ridge(self, design: Float64, y: Float64) -> tuple[Float64, float]:
         if not design.shape[1]:

@@ -13,7 +13,7 @@ draw's SD for all of its inner folds, labels having no part in it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,12 +26,8 @@ from offline.decoder.folds import bins, class_draw, deal
 from offline.decoder.models import Models, TrainingFold
 from offline.decoder.path import TOLERANCE, LassoPath, Loss, lasso_path
 from offline.decoder.samples import Samples
-from offline.decoder.target import ClassTarget, continuous_target
+from offline.decoder.target import ClassTarget, NumberTarget
 from offline.errors import DecodeError
-from offline.store import EdgeStore
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 __all__ = ["LassoEnsemble", "LassoEnsembleRegressor"]
 
@@ -131,7 +127,7 @@ class LassoEnsemble(ClassTarget, ClassifierMixin, FoldedDecoder):
         return _models(paths, self.one_se, fold.X.shape[1])
 
 
-class LassoEnsembleRegressor(RegressorMixin, FoldedDecoder):
+class LassoEnsembleRegressor(NumberTarget, RegressorMixin, FoldedDecoder):
     """Ensemble of L1 linear models of a continuous target, such as symptom severity.
 
     The same recipe with the squared loss. There are no classes to make equal: each draw takes a
@@ -168,8 +164,6 @@ class LassoEnsembleRegressor(RegressorMixin, FoldedDecoder):
         Prediction in units of the target, from models that never saw the person.
     """
 
-    _categorical = False
-
     def __init__(
         self,
         n_folds: int = 10,
@@ -194,27 +188,10 @@ class LassoEnsembleRegressor(RegressorMixin, FoldedDecoder):
         self.standardize = standardize
         self.within_person = within_person
 
-    def predict(
-        self,
-        X: Floats | EdgeStore,
-        *,
-        sites: ArrayLike | None = None,
-        covariates: pd.DataFrame | None = None,
-        groups: ArrayLike | None = None,
-    ) -> Float64:
-        """Mean prediction, shape (n_scans,); arguments as of `LassoEnsemble.predict_proba`."""
-        return self._mean_output(X, sites, covariates, groups)
-
     def _encode(self, y: ArrayLike, samples: Samples) -> Float64:
         if not 0.0 < self.share <= 1.0:
             raise DecodeError(f"expected 0 < share <= 1, found {self.share:g}; use 0.8")
-        return continuous_target(y, samples)
-
-    def _strata(self, target: Float64) -> Ints:
-        return bins(target, self.n_folds)
-
-    def _output(self, scores: Float64) -> Float64:
-        return scores
+        return super()._encode(y, samples)
 
     def _train(self, fold: TrainingFold) -> Models:
         people = np.unique(fold.people)

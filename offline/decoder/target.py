@@ -15,6 +15,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
 from offline.decoder.calibration import Calibration, Calibrator, logit
+from offline.decoder.folds import bins
 from offline.decoder.samples import Samples
 from offline.errors import DecodeError
 from offline.store import EdgeStore
@@ -22,7 +23,7 @@ from offline.store import EdgeStore
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ClassTarget", "continuous_target"]
+__all__ = ["ClassTarget", "NumberTarget", "continuous_target"]
 
 Floats = NDArray[np.floating[Any]]
 Float64 = NDArray[np.float64]
@@ -136,6 +137,33 @@ class ClassTarget:
             inside = folds == fold
             other = Calibrator.fit(self.calibration, raw[~inside], target[~inside])
             self.out_of_fold_calibrated_[rows[inside]] = other(raw[inside])
+
+
+class NumberTarget:
+    """What decoders of a continuous target say; mixed into a `FoldedDecoder`."""
+
+    _categorical = False
+    n_folds: int
+
+    def predict(
+        self,
+        X: NDArray[np.floating[Any]] | EdgeStore,
+        *,
+        sites: ArrayLike | None = None,
+        covariates: pd.DataFrame | None = None,
+        groups: ArrayLike | None = None,
+    ) -> Float64:
+        """Mean prediction, shape (n_scans,); arguments as of `LassoEnsemble.predict_proba`."""
+        return self._mean_output(X, sites, covariates, groups)  # type: ignore[attr-defined, no-any-return]
+
+    def _encode(self, y: ArrayLike, samples: Samples) -> Float64:
+        return continuous_target(y, samples)
+
+    def _strata(self, target: Float64) -> NDArray[np.int64]:
+        return bins(target, self.n_folds)
+
+    def _output(self, scores: Float64) -> Float64:
+        return scores
 
 
 def continuous_target(y: ArrayLike, samples: Samples) -> Float64:
