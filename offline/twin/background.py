@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from offline.errors import TwinError
 from offline.twin.examples import Examples
-from offline.twin.hyper import DEGREES, Basis, _fit_degree, _Kernels
+from offline.twin.hyper import DEGREES, Basis, fit_degree, Kernels
 from offline.twin.members import Member
 from offline.twin.shot import infer_codes
 from offline.twin.train import deterministic
@@ -74,8 +74,8 @@ class Background:
         unit = codes.std(axis=0)
         unit = np.where(unit > 1e-12, unit, 1.0)
         y = (codes - codes.mean(axis=0)) / unit
-        kernels = _Kernels.of(member.basis.scores(edges))
-        fits = [_fit_degree(kernels.mixed(degree), y) for degree in DEGREES]
+        kernels = Kernels.of(member.basis.scores(edges))
+        fits = [fit_degree(kernels.mixed(degree), y) for degree in DEGREES]
         likelihood = np.array([fit.likelihood for fit in fits])
         weights = np.exp(likelihood - likelihood.max())
         weights /= weights.sum()

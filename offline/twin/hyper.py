@@ -29,7 +29,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from offline.errors import TwinError
 
-__all__ = ["Basis", "CodeMap", "fit_basis", "fit_code_map", "own_effects"]
+__all__ = [
+    "DEGREES",
+    "Basis",
+    "CodeMap",
+    "Fit",
+    "Kernels",
+    "fit_basis",
+    "fit_code_map",
+    "fit_degree",
+    "own_effects",
+]
 
 DEGREES = (0.0, 0.3, 0.6, 1.0)
 """θ: prior share of the second degree; the first is 0, which `own_effects` relies on."""
@@ -215,8 +225,8 @@ def fit_code_map(scores: Float64, codes: Float64, n_folds: int = 5) -> CodeMap:
     centre, unit = codes.mean(axis=0), codes.std(axis=0)
     unit = np.where(unit > 1e-12, unit, 1.0)
     y = (codes - centre) / unit
-    kernels = _Kernels.of(scores)
-    fits = [_fit_degree(kernels.mixed(degree), y) for degree in DEGREES]
+    kernels = Kernels.of(scores)
+    fits = [fit_degree(kernels.mixed(degree), y) for degree in DEGREES]
     likelihood = np.array([fit.likelihood for fit in fits])
     weights = np.exp(likelihood - likelihood.max())
     weights /= weights.sum()
@@ -243,7 +253,7 @@ def fit_code_map(scores: Float64, codes: Float64, n_folds: int = 5) -> CodeMap:
 
 
 @dataclass(frozen=True)
-class _Kernels:
+class Kernels:
     """Kernels of first and second degree over training people, mean 0 and mean diagonal 1."""
 
     scores: Float64
@@ -253,7 +263,7 @@ class _Kernels:
     second_unit: float
 
     @classmethod
-    def of(cls, scores: Float64) -> _Kernels:
+    def of(cls, scores: Float64) -> Kernels:
         gram = scores @ scores.T
         unit = float(np.trace(gram)) / len(gram)
         square = (gram / unit) ** 2
@@ -267,6 +277,7 @@ class _Kernels:
         return self.scores.T @ values / np.linalg.norm(self.scores, axis=0)[:, None]
 
     def mixed(self, degree: float) -> Float64:
+        """The kernel of a prior share `degree` of the second degree, (n_people, n_people)."""
         return (1.0 - degree) * self.first + degree * self.second
 
     def primal(self, first: Float64, second: Float64) -> tuple[Float64, Float64, Float64]:
@@ -282,7 +293,7 @@ class _Kernels:
 
 
 @dataclass(frozen=True)
-class _Fit:
+class Fit:
     """G and E, their log likelihood, and the dual weights K is to be multiplied with."""
 
     told: Float64
@@ -291,7 +302,8 @@ class _Fit:
     dual: Float64
 
 
-def _fit_degree(kernel: Float64, y: Float64) -> _Fit:
+def fit_degree(kernel: Float64, y: Float64) -> Fit:
+    """G and E of codes `y`, (n_people, n_codes), mean 0, with a kernel (n_people, n_people)."""
     values, vectors = np.linalg.eigh(kernel)
     values = np.clip(values, 0.0, None)
     rotated = vectors.T @ y
@@ -300,7 +312,7 @@ def _fit_degree(kernel: Float64, y: Float64) -> _Fit:
     solved = np.linalg.solve(covariance, rotated[:, :, None])[:, :, 0]
     _, logdet = np.linalg.slogdet(covariance)
     likelihood = -0.5 * float(logdet.sum() + np.sum(rotated * solved))
-    return _Fit(told, untold, likelihood, vectors @ solved @ told)
+    return Fit(told, untold, likelihood, vectors @ solved @ told)
 
 
 def _maximise(values: Float64, rotated: Float64) -> tuple[Float64, Float64]:
@@ -329,7 +341,7 @@ def _maximise(values: Float64, rotated: Float64) -> tuple[Float64, Float64]:
     return told, untold
 
 
-def _left_out(kernel: Float64, y: Float64, fit: _Fit, out: NDArray[np.bool_]) -> Float64:
+def _left_out(kernel: Float64, y: Float64, fit: Fit, out: NDArray[np.bool_]) -> Float64:
     """Codes of some people less what the others' say of them, shape (n_out, n_codes)."""
     values, vectors = np.linalg.eigh(kernel[np.ix_(~out, ~out)])
     covariance = np.clip(values, 0.0, None)[:, None, None] * fit.told + fit.untold

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from offline.twin.background import Background
-from offline.twin.hyper import DEGREES, _fit_degree, _Kernels, fit_basis
+from offline.twin.hyper import DEGREES, fit_degree, Kernels, fit_basis
 
 N, EDGES, CODES = 40, 300, 2
 
@@ -34,8 +34,8 @@ def test_it_is_generalised_least_squares():
 
     unit = codes.std(axis=0)
     y = (codes - codes.mean(axis=0)) / unit
-    kernels = _Kernels.of(scores)
-    fits = [_fit_degree(kernels.mixed(degree), y) for degree in DEGREES]
+    kernels = Kernels.of(scores)
+    fits = [fit_degree(kernels.mixed(degree), y) for degree in DEGREES]
     likelihood = np.array([fit.likelihood for fit in fits])
     weights = np.exp(likelihood - likelihood.max())
     weights = np.where(weights / weights.sum() < 1e-3, 0.0, weights)

@@ -70,9 +70,9 @@ def test_the_map_equals_the_gaussian_process_written_out(edges, monkeypatch):
         covariance = told * kernel[:45, :45] + untold * np.eye(45)
         return -0.5 * (np.linalg.slogdet(covariance)[1] + z.T @ np.linalg.solve(covariance, z))
 
-    from offline.twin.hyper import _fit_degree
+    from offline.twin.hyper import fit_degree
 
-    found = _fit_degree(kernel[:45, :45], z)
+    found = fit_degree(kernel[:45, :45], z)
     told, untold = float(found.told[0, 0]), float(found.untold[0, 0])
     assert likelihood(told, untold) == pytest.approx(found.likelihood, abs=1e-8)
     expected = kernel[45:, :45] @ np.linalg.solve(
