@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from offline.errors import TwinError
 from offline.twin.examples import Examples
-from offline.twin.hyper import DEGREES, Basis, fit_degree, Kernels
+from offline.twin.hyper import DEGREES, Basis, Kernels, fit_degree
 from offline.twin.members import Member
 from offline.twin.shot import infer_codes
 from offline.twin.train import deterministic

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from offline.twin.background import Background
-from offline.twin.hyper import DEGREES, fit_degree, Kernels, fit_basis
+from offline.twin.hyper import DEGREES, Kernels, fit_basis, fit_degree
 
 N, EDGES, CODES = 40, 300, 2
 
