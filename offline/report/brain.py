@@ -22,8 +22,8 @@ from matplotlib.path import Path as Curve
 from numpy.typing import NDArray
 
 from offline.atlas import LABEL_COLUMNS, Atlas, numbered
+from offline.drawing import ACCENT, HALF_PAGE_IN, INK, QUIET, WARM, svg
 from offline.errors import AtlasError
-from offline.report.figures import ACCENT, INK, QUIET, WARM, svg
 
 __all__ = ["connectogram", "glass_brain", "roi_coordinates", "two_sided"]
 
@@ -211,7 +211,7 @@ def connectogram(
                 color=INK,
             )
 
-    return svg("connectogram", draw, 4.9)
+    return svg("connectogram", draw, HALF_PAGE_IN, 4.9)
 
 
 def two_sided(coordinates: Float64 | None) -> bool:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import re
-from collections.abc import Callable
 from typing import Any
 
 import matplotlib as mpl
@@ -15,35 +12,29 @@ from matplotlib.figure import Figure as Canvas
 
 from offline.decoder.metrics import Figure
 from offline.decoder.null import SelectionNull
+from offline.drawing import (
+    ACCENT,
+    HALF_PAGE_IN,
+    INK,
+    PALE,
+    QUIET,
+    WARM,
+    legend_above,
+    svg,
+)
 
-__all__ = ["ACCENT", "INK", "QUIET", "STYLE", "WARM", "calibration", "control", "forest"]
-__all__ += ["motion", "prediction", "selection", "site_prediction", "svg"]
+__all__ = [
+    "calibration",
+    "control",
+    "forest",
+    "motion",
+    "prediction",
+    "selection",
+    "site_prediction",
+]
 
-INK = "#23303d"
-ACCENT = "#0072b2"
-WARM = "#d55e00"
-QUIET = "#8a97a3"
-PALE = "#eef2f5"
-
-WIDTH_IN = 4.9
-"""Half the page: text is then as large as the page's own."""
-
+LEGEND_COLUMNS = 4
 MOST_POINTS = 3000
-
-STYLE: dict[str, Any] = {
-    "font.size": 9,
-    "font.family": "sans-serif",
-    "axes.edgecolor": QUIET,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "legend.frameon": False,
-    "svg.fonttype": "none",
-}
-_NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-_GROUP_ID = re.compile(r' id="[A-Za-z0-9.]+_\d+"')
 
 
 def forest(sites: pd.DataFrame, overall: Figure, left_out: Figure | None, what: str) -> str:
@@ -79,9 +70,9 @@ def forest(sites: pd.DataFrame, overall: Figure, left_out: Figure | None, what: 
         low, high = (0.0, 1.0) if overall.chance else (-1.0, 1.0)
         axes.set_xlim(low, high)
         axes.set_xlabel(what)
-        _legend_above(axes)
+        legend_above(axes, LEGEND_COLUMNS)
 
-    return svg("forest", draw, 1.1 + 0.34 * (n + 1))
+    return svg("forest", draw, HALF_PAGE_IN, 1.1 + 0.34 * (n + 1))
 
 
 def control(permuted: pd.DataFrame, name: str, pooled: str, found: Figure, naive: Figure) -> str:
@@ -103,7 +94,7 @@ def control(permuted: pd.DataFrame, name: str, pooled: str, found: Figure, naive
             axes.set_xlabel(label)
         left.set_ylabel("permutations")
 
-    return svg("control", draw, 2.4)
+    return svg("control", draw, HALF_PAGE_IN, 2.4)
 
 
 def site_prediction(table: pd.DataFrame) -> str:
@@ -122,7 +113,7 @@ def site_prediction(table: pd.DataFrame) -> str:
         axes.set_xlim(0.0, 1.0)
         axes.set_xlabel("share of a site's people recognised (dashed: chance)")
 
-    return svg("site-prediction", draw, 0.7 + 0.4 * len(table))
+    return svg("site-prediction", draw, HALF_PAGE_IN, 0.7 + 0.4 * len(table))
 
 
 def selection(null: SelectionNull, level: float) -> str:
@@ -148,7 +139,7 @@ def selection(null: SelectionNull, level: float) -> str:
         right.set_xlabel("permutations")
         left.set_ylim(-0.5, top)
 
-    return svg("selection", draw, 3.0)
+    return svg("selection", draw, HALF_PAGE_IN, 3.0)
 
 
 def motion(outputs: pd.DataFrame, classes: tuple[str, str] | None) -> str:
@@ -163,11 +154,11 @@ def motion(outputs: pd.DataFrame, classes: tuple[str, str] | None) -> str:
             for name, colour in zip(classes, (QUIET, ACCENT), strict=True):
                 of = shown[shown["target"] == name]
                 axes.plot(of["mean_fd"], of["output"], ".", color=colour, ms=5, label=name)
-            _legend_above(axes)
+            legend_above(axes, LEGEND_COLUMNS)
         axes.set_xlabel("mean FD, mm")
         axes.set_ylabel("output for a person never seen")
 
-    return svg("motion", draw, 2.8)
+    return svg("motion", draw, HALF_PAGE_IN, 2.8)
 
 
 def calibration(bins: pd.DataFrame, positive: str) -> str:
@@ -184,7 +175,7 @@ def calibration(bins: pd.DataFrame, positive: str) -> str:
         axes.set_xlabel(f"predicted probability of {positive}")
         axes.set_ylabel("observed share")
 
-    return svg("calibration", draw, 3.6)
+    return svg("calibration", draw, HALF_PAGE_IN, 3.6)
 
 
 def prediction(outputs: pd.DataFrame, target: str) -> str:
@@ -202,9 +193,9 @@ def prediction(outputs: pd.DataFrame, target: str) -> str:
         axes.set_xlabel(f"{target}, actual")
         axes.set_ylabel(f"{target}, predicted")
         if len(sites) <= 8:
-            _legend_above(axes)
+            legend_above(axes, LEGEND_COLUMNS)
 
-    return svg("prediction", draw, 3.0)
+    return svg("prediction", draw, HALF_PAGE_IN, 3.0)
 
 
 def _names(sites: pd.DataFrame) -> list[str]:
@@ -222,26 +213,3 @@ def _diamond(axes: Axes, figure: Figure, at: float, colour: str) -> None:
     high = figure.high if np.isfinite(figure.high) else figure.value
     x = [low, figure.value, high, figure.value]
     axes.fill(x, [at, at + 0.11, at, at - 0.11], color=colour, lw=0)
-
-
-def _legend_above(axes: Axes) -> None:
-    """Outside the curves, so that it never covers one."""
-    place: dict[str, Any] = {
-        "loc": "lower left",
-        "bbox_to_anchor": (-0.01, 0.99),
-        "borderaxespad": 0.2,
-    }
-    if axes.get_legend_handles_labels()[1]:
-        axes.legend(ncols=4, fontsize=8, handlelength=1.4, columnspacing=1.4, **place)
-
-
-def svg(name: str, draw: Callable[[Canvas], None], height_in: float) -> str:
-    """The text of a drawing; ids of one figure are kept apart from those of the others."""
-    style: Any = {**STYLE, "svg.hashsalt": name}
-    with mpl.rc_context(style):
-        canvas = Canvas(figsize=(WIDTH_IN, height_in), layout="constrained")
-        draw(canvas)
-        buffer = io.StringIO()
-        canvas.savefig(buffer, format="svg", metadata=_NO_METADATA)
-    text = buffer.getvalue()
-    return _GROUP_ID.sub("", text[text.index("<svg") :])

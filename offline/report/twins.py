@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure as Canvas
 
-from offline.report.figures import ACCENT, INK, QUIET, WARM, svg
+from offline.drawing import ACCENT, HALF_PAGE_IN, INK, QUIET, WARM, svg
 from offline.report.page import STYLE
 from offline.report.words import Verdict, versions
 from offline.twin.evaluate import Evaluation
@@ -162,7 +162,7 @@ def group_figure(view: pd.DataFrame, unit: str, name: str) -> str:
         axes.set_xlim(-0.25, 1.25)
         axes.set_ylabel(f"{name}, {unit}")
 
-    return svg("group", draw, 3.4)
+    return svg("group", draw, HALF_PAGE_IN, 3.4)
 
 
 def _kind(evaluation: Evaluation) -> str:
@@ -284,7 +284,7 @@ def _gains(times: pd.DataFrame) -> str:
         axes.set_yticks(place, labels.tolist())
         axes.set_xlabel("gain of the twin, ms")
 
-    return svg("gains", draw, 0.8 + 0.21 * len(rows))
+    return svg("gains", draw, HALF_PAGE_IN, 0.8 + 0.21 * len(rows))
 
 
 def _plain(table: pd.DataFrame) -> Table:

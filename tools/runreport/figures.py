@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import io
-import re
-from collections.abc import Callable
-
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from offline.drawing import (
+    ACCENT,
+    GREEN,
+    INK,
+    PAGE_IN,
+    PALE,
+    QUIET,
+    WARM,
+    legend_above,
+    svg,
+    whole_numbers,
+)
 from tools.runreport.course import Course
 
 __all__ = ["Truth", "connectivity", "latency", "motion", "score"]
@@ -19,31 +26,9 @@ __all__ = ["Truth", "connectivity", "latency", "motion", "score"]
 Truth = NDArray[np.float64]
 """Known population Fisher z of the circuit at each volume, for simulated participants."""
 
-INK = "#23303d"
-ACCENT = "#0072b2"
-WARM = "#d55e00"
-GREEN = "#009e73"
-QUIET = "#8a97a3"
-PALE = "#eef2f5"
-
-WIDTH_IN = 8.6
+LEGEND_COLUMNS = 6
 MOST_LABELLED_EDGES = 40
 TALLEST_IN = 8.0
-
-_STYLE = {
-    "font.size": 9,
-    "font.family": "sans-serif",
-    "axes.edgecolor": QUIET,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "legend.frameon": False,
-    "svg.fonttype": "none",
-}
-_NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-_GROUP_ID = re.compile(r' id="[A-Za-z0-9.]+_\d+"')
 
 
 def score(course: Course, truth: Truth | None = None) -> str:
@@ -58,12 +43,12 @@ def score(course: Course, truth: Truth | None = None) -> str:
             top.plot(time_s, truth, color=INK, lw=1, ls="--", label="truth (simulated)")
         _mark_faults(top, course)
         top.set_ylabel("raw score, Fisher z")
-        _legend_above(top)
+        legend_above(top, LEGEND_COLUMNS)
         bottom.plot(time_s, course.feedback, color=WARM, lw=1.2)
         bottom.set(ylim=(-4, 104), yticks=(0, 50, 100), ylabel="feedback")
         _end_with_time(bottom, course)
 
-    return _svg("score", draw, 4.2)
+    return svg("score", draw, PAGE_IN, 4.2)
 
 
 def connectivity(course: Course) -> str:
@@ -88,7 +73,7 @@ def connectivity(course: Course) -> str:
         axes.set_xlabel("scanner time, s")
         figure.colorbar(image, ax=axes, label="Pearson r", pad=0.01, ticks=(-1, 0, 1))
 
-    return _svg("connectivity", draw, min(1.1 + 0.3 * n_edges, TALLEST_IN))
+    return svg("connectivity", draw, PAGE_IN, min(1.1 + 0.3 * n_edges, TALLEST_IN))
 
 
 def motion(course: Course, fd_threshold_mm: float) -> str:
@@ -100,7 +85,7 @@ def motion(course: Course, fd_threshold_mm: float) -> str:
         for k, (axis, colour) in enumerate(zip("xyz", (ACCENT, WARM, GREEN), strict=True)):
             shift.plot(time_s, course.parameters[:, k], color=colour, lw=1, label=axis)
             turn.plot(time_s, np.degrees(course.parameters[:, 3 + k]), color=colour, lw=1)
-        _legend_above(shift)
+        legend_above(shift, LEGEND_COLUMNS)
         shift.set_ylabel("shift, mm")
         turn.set_ylabel("turn, °")
         fd.plot(time_s, course.fd_mm, color=INK, lw=0.9)
@@ -110,7 +95,7 @@ def motion(course: Course, fd_threshold_mm: float) -> str:
         figure.align_ylabels()
         _end_with_time(fd, course)
 
-    return _svg("motion", draw, 4.2)
+    return svg("motion", draw, PAGE_IN, 4.2)
 
 
 def latency(course: Course) -> str:
@@ -121,7 +106,7 @@ def latency(course: Course) -> str:
         _histogram(left, course.latency_ms, "volume complete → feedback published, ms")
         _histogram(right, course.flip_ms, "feedback published → flip, ms")
 
-    return _svg("latency", draw, 2.4)
+    return svg("latency", draw, PAGE_IN, 2.4)
 
 
 def _score_with_error(axes: Axes, course: Course) -> None:
@@ -163,6 +148,7 @@ def _mark_faults(axes: Axes, course: Course) -> None:
 def _histogram(axes: Axes, values_ms: NDArray[np.float64], label: str) -> None:
     axes.set_xlabel(label)
     axes.set_ylabel("count")
+    whole_numbers(axes, "y")
     if not len(values_ms):
         axes.set(xticks=(), yticks=())
         axes.text(0.5, 0.5, "none", ha="center", transform=axes.transAxes, color=QUIET)
@@ -176,23 +162,6 @@ def _histogram(axes: Axes, values_ms: NDArray[np.float64], label: str) -> None:
     axes.set_title(note + (f"; {beyond} beyond" if beyond else ""), fontsize=8, color=INK)
 
 
-def _legend_above(axes: Axes) -> None:
-    """Outside the curves, so that it never covers one."""
-    place = {"loc": "lower left", "bbox_to_anchor": (-0.01, 0.98), "borderaxespad": 0.2}
-    axes.legend(ncols=6, fontsize=8, handlelength=1.4, columnspacing=1.4, **place)
-
-
 def _end_with_time(axes: Axes, course: Course) -> None:
     axes.set_xlabel("scanner time, s")
     axes.set_xlim(0, course.time_s[-1])
-
-
-def _svg(name: str, draw: Callable[[Figure], None], height_in: float) -> str:
-    # The salt keeps the ids that a figure refers to apart from those of the page's other figures.
-    with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):
-        figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
-        draw(figure)
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata=_NO_METADATA)
-    text = buffer.getvalue()
-    return _GROUP_ID.sub("", text[text.index("<svg") :])
