@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -41,6 +42,23 @@ def test_a_mistake_is_one_line(arguments, words, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert words in mistake(["task", *arguments], capsys)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "keys", "more"),
+    [("stroop", "a, b,c", []), ("matching", "a, b", ["--shapes-only"])],
+)
+def test_options_reach_the_task(name, keys, more, monkeypatch, tmp_path):
+    asked = []
+    module = importlib.import_module(f"stimuli.{name}")
+    monkeypatch.setattr(module, "main", lambda config: asked.append(config) or 0)
+    options = ["--participant", "p01", "--out", str(tmp_path), "--session", "2", "--screen", "1"]
+    assert run(["task", name, *options, "--keys", keys, "--window", "--practice", *more]) == 0
+    (config,) = asked
+    assert (config.participant, config.session, config.out) == ("p01", "2", tmp_path)
+    assert (config.screen, config.fullscreen, config.practice) == (1, False, True)
+    assert config.keys == tuple(key.strip() for key in keys.split(","))
+    assert getattr(config, "shapes_only", True)
 
 
 def test_no_display_is_one_line(tmp_path: Path):

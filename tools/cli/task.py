@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import cyclopts
 
@@ -18,21 +19,10 @@ task = cyclopts.App(
 )
 
 
-@task.command
-def stroop(
-    *,
-    participant: str,
-    out: Path,
-    session: str = "1",
-    keys: str = "1,2,3",
-    practice: bool = False,
-    window: bool = False,
-    screen: int = 0,
-) -> int:
-    """Show the colour–word Stroop task: 78 words, 6.5 minutes.
-
-    The task starts with the scanner's pulse (5 or t), space or return; escape ends it and keeps
-    what was recorded.
+@cyclopts.Parameter(name="*")
+@dataclass(frozen=True)
+class Sitting:
+    """Who does the task, and where it is shown and kept.
 
     Parameters
     ----------
@@ -42,14 +32,47 @@ def stroop(
         BIDS folder; events go to `sub-*/ses-*/beh/`.
     session
         Session's name.
-    keys
-        For red, green and blue, as PsychoPy names them.
     practice
-        Begin with 12 words with feedback.
+        Begin with a few trials with feedback.
     window
         A window instead of the whole screen.
     screen
         Number of the participant's screen.
+    """
+
+    participant: str
+    out: Path
+    session: str = "1"
+    practice: bool = False
+    window: bool = False
+    screen: int = 0
+
+    def entries(self, keys: str) -> dict[str, Any]:
+        """What every task's configuration has in common; `keys` are names joined by commas."""
+        return {
+            "participant": self.participant,
+            "out": self.out,
+            "session": self.session,
+            "keys": tuple(name.strip() for name in keys.split(",")),
+            "practice": self.practice,
+            "fullscreen": not self.window,
+            "screen": self.screen,
+        }
+
+
+@task.command
+def stroop(
+    *, sitting: Annotated[Sitting, cyclopts.Parameter(name="*")], keys: str = "1,2,3"
+) -> int:
+    """Show the colour–word Stroop task: 78 words, 6.5 minutes; 12 more to practise.
+
+    The task starts with the scanner's pulse (5 or t), space or return; escape ends it and keeps
+    what was recorded.
+
+    Parameters
+    ----------
+    keys
+        For red, green and blue, as PsychoPy names them.
 
     Example
     -------
@@ -58,48 +81,30 @@ def stroop(
     from stimuli.room import read_task
     from stimuli.stroop import StroopConfig, main
 
-    options = _options(participant, out, session, keys, practice, window, screen)
-    return main(read_task(StroopConfig, options))
+    return main(read_task(StroopConfig, sitting.entries(keys)))
 
 
 @task.command
 def matching(
     *,
-    participant: str,
-    out: Path,
-    session: str = "1",
+    sitting: Annotated[Sitting, cyclopts.Parameter(name="*")],
     keys: str = "1,2",
     faces: Path | None = None,
     shapes_only: bool = False,
-    practice: bool = False,
-    window: bool = False,
-    screen: int = 0,
 ) -> int:
-    """Show the faces/shapes matching task: 108 trials, 6.5 minutes.
+    """Show the faces/shapes matching task: 108 trials, 6.5 minutes; six more to practise.
 
     The task starts with the scanner's pulse (5 or t), space or return; escape ends it and keeps
     what was recorded.
 
     Parameters
     ----------
-    participant
-        Participant's code.
-    out
-        BIDS folder; events go to `sub-*/ses-*/beh/`.
-    session
-        Session's name.
     keys
         For left and right, as PsychoPy names them.
     faces
         Folder of the lab's pictures, `EXPRESSION_PERSON.png`; none come with this program.
     shapes_only
         Show the blocks of shapes alone.
-    practice
-        Begin with six trials with feedback.
-    window
-        A window instead of the whole screen.
-    screen
-        Number of the participant's screen.
 
     Example
     -------
@@ -108,25 +113,5 @@ def matching(
     from stimuli.matching import MatchingConfig, main
     from stimuli.room import read_task
 
-    options = _options(participant, out, session, keys, practice, window, screen)
-    return main(read_task(MatchingConfig, {**options, "faces": faces, "shapes_only": shapes_only}))
-
-
-def _options(
-    participant: str,
-    out: Path,
-    session: str,
-    keys: str,
-    practice: bool,
-    window: bool,
-    screen: int,
-) -> dict[str, Any]:
-    return {
-        "participant": participant,
-        "out": out,
-        "session": session,
-        "keys": tuple(name.strip() for name in keys.split(",")),
-        "practice": practice,
-        "fullscreen": not window,
-        "screen": screen,
-    }
+    entries = {**sitting.entries(keys), "faces": faces, "shapes_only": shapes_only}
+    return main(read_task(MatchingConfig, entries))
