@@ -25,8 +25,10 @@ def load(path: str | Path) -> ComBat | TravelingSubject:
     HarmonizeError
         If there is no such file, or it is no harmonizer of this version.
     """
-    kind = read_model(path)[0]
+    kind, arrays, header = read_model(path)
     for known in (ComBat, TravelingSubject):
         if known.__name__ == kind:
-            return known.load(path)
-    raise HarmonizeError(f"model {path}: expected ComBat or TravelingSubject, found {kind}")
+            return known.restored(arrays, header)
+    raise HarmonizeError(
+        f"model {path}: expected ComBat or TravelingSubject, found {kind}; take one of these"
+    )

@@ -11,12 +11,10 @@ covariate is safe only where the covariate is not what shall be predicted afterw
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from offline.errors import DesignError, HarmonizeError
@@ -36,7 +34,7 @@ from offline.harmonize.inputs import (
     require_known,
     site_labels,
 )
-from offline.harmonize.models import read_model, write_model
+from offline.harmonize.models import Arrays, StoredModel
 from offline.harmonize.moments import Standardization, standardize
 from offline.store import EdgeStore
 
@@ -53,7 +51,7 @@ NO_VARIANCE = 1e-14
 Float64 = NDArray[np.float64]
 
 
-class ComBat(BaseEstimator):
+class ComBat(StoredModel):
     """Remove differences between sites in the mean and variance of every edge.
 
     Parameters
@@ -87,6 +85,15 @@ class ComBat(BaseEstimator):
     provenance_ : dict
         What the model was fitted with, as JSON; kept in its file, may be added to.
     """
+
+    _arrays: ClassVar = (
+        "gamma_",
+        "delta_",
+        "grand_mean_",
+        "pooled_sd_",
+        "coefficients_",
+        "constant_edges_",
+    )
 
     def __init__(
         self,
@@ -207,36 +214,22 @@ class ComBat(BaseEstimator):
         self.transductive_ = True
         return self
 
-    def save(self, path: str | Path) -> Path:
-        """Write the model; read it with `offline.harmonize.load`."""
-        check_is_fitted(self)
-        header = {
-            "parameters": self.get_params(),
+    def _header(self) -> dict[str, Any]:
+        return {
             "sites": self.sites_,
             "atlas": self.atlas_,
             "transductive": self.transductive_,
             "covariates": self._covariates.as_json(),
             "provenance": self.provenance_,
         }
-        arrays = {name: getattr(self, name) for name in _ARRAYS}
-        return write_model(path, type(self).__name__, arrays, header)
 
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read a model that `save` wrote."""
-        kind, arrays, header = read_model(path)
-        if kind != cls.__name__:
-            raise HarmonizeError(f"model {path}: expected {cls.__name__}, found {kind}")
-        model = cls(**header["parameters"])
-        for name in _ARRAYS:
-            setattr(model, name, arrays[name])
-        model.sites_ = tuple(header["sites"])
-        model.atlas_ = header["atlas"]
-        model.transductive_ = header["transductive"]
-        model.provenance_ = header["provenance"]
-        model._covariates = Covariates.from_json(header["covariates"])
-        model.covariate_names_ = model._covariates.names
-        return model
+    def _restore(self, header: dict[str, Any], arrays: Arrays) -> None:
+        self.sites_ = tuple(header["sites"])
+        self.atlas_ = header["atlas"]
+        self.transductive_ = header["transductive"]
+        self.provenance_ = header["provenance"]
+        self._covariates = Covariates.from_json(header["covariates"])
+        self.covariate_names_ = self._covariates.names
 
     def _checked(self, rows: SiteRows) -> int | None:
         """Place of the reference site, once the sites are enough."""
@@ -346,16 +339,6 @@ class ComBat(BaseEstimator):
                 # not (1·x + 0) at the reference site: its scans stay the same bits
                 result[scan] = x if self.sites_[k] == str(self.reference_site) else row
         return bool(np.isfinite(total))
-
-
-_ARRAYS = (
-    "gamma_",
-    "delta_",
-    "grand_mean_",
-    "pooled_sd_",
-    "coefficients_",
-    "constant_edges_",
-)
 
 
 def _require_variance(variance: Float64, edges: NDArray[np.int64], site: str) -> None:

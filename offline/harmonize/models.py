@@ -1,5 +1,7 @@
 """Models of harmonizers on disk: arrays as safetensors, everything else as its JSON header.
 
+`StoredModel` is what harmonizers share: `save` and `load`.
+
 The header says what kind of model it is, of which format, which versions made it and from which
 edges. No pickle. A model's size depends on sites, covariates, travelers and edges, never on the
 number of people it was fitted with.
@@ -11,27 +13,90 @@ import hashlib
 import json
 import platform
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
 
 from offline.errors import HarmonizeError
 from rtloop import __version__
 
-__all__ = ["FORMAT", "digest", "read_model", "write_model"]
+__all__ = ["FORMAT", "Arrays", "StoredModel", "digest", "read_model", "write_model"]
 
 FORMAT = 1
 """Of the files; another one is refused."""
 
 ENTRY = "fcnef"
 
+Arrays = dict[str, NDArray[Any]]
 
-def write_model(
-    path: str | Path, kind: str, arrays: dict[str, NDArray[Any]], header: dict[str, Any]
-) -> Path:
+
+class StoredModel(BaseEstimator):
+    """A harmonizer that is kept in a file.
+
+    Each names the learned arrays that belong there (`_arrays`), and turns all else it learned into
+    JSON (`_header`) and back (`_restore`).
+    """
+
+    _arrays: ClassVar[tuple[str, ...]]
+
+    def save(self, path: str | Path) -> Path:
+        """Write the model; read it with `offline.harmonize.load`.
+
+        Parameters
+        ----------
+        path : str or Path
+            Gets the suffix `.safetensors` where it has none.
+
+        Raises
+        ------
+        HarmonizeError
+            If the file cannot be written.
+        """
+        check_is_fitted(self)
+        header = {"parameters": self.get_params(), **self._header()}
+        return write_model(path, type(self).__name__, self._named_arrays(), header)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a model that `save` wrote.
+
+        Raises
+        ------
+        HarmonizeError
+            If there is no such file, or it holds something else.
+        """
+        kind, arrays, header = read_model(path)
+        if kind != cls.__name__:
+            raise HarmonizeError(f"model {path}: expected {cls.__name__}, found {kind}; load that")
+        return cls.restored(arrays, header)
+
+    @classmethod
+    def restored(cls, arrays: Arrays, header: dict[str, Any]) -> Self:
+        """The model that a file's arrays and header describe."""
+        model = cls(**header["parameters"])
+        for name in cls._arrays:
+            setattr(model, name, arrays[name])
+        model._restore(header, arrays)
+        return model
+
+    def _named_arrays(self) -> Arrays:
+        return {name: getattr(self, name) for name in self._arrays}
+
+    def _header(self) -> dict[str, Any]:
+        """What was learned besides arrays, as JSON can hold it."""
+        raise NotImplementedError
+
+    def _restore(self, header: dict[str, Any], arrays: Arrays) -> None:
+        """Learned attributes from `_header`, and from arrays that `_arrays` does not name."""
+        raise NotImplementedError
+
+
+def write_model(path: str | Path, kind: str, arrays: Arrays, header: dict[str, Any]) -> Path:
     """Write one model; an existing file is replaced only once the new one is whole.
 
     Parameters
@@ -63,7 +128,7 @@ def write_model(
     return path
 
 
-def read_model(path: str | Path) -> tuple[str, dict[str, NDArray[Any]], dict[str, Any]]:
+def read_model(path: str | Path) -> tuple[str, Arrays, dict[str, Any]]:
     """Kind, arrays and header of a model.
 
     Raises

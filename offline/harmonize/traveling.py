@@ -8,12 +8,10 @@ measurement is removed from a scan; that sites recruit different people stays in
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from offline.errors import DesignError, HarmonizeError
@@ -41,7 +39,7 @@ from offline.harmonize.inputs import (
     require_known,
     site_labels,
 )
-from offline.harmonize.models import read_model, write_model
+from offline.harmonize.models import Arrays, StoredModel
 from offline.harmonize.report import TravelingReport, design_notes, traveling_report
 from offline.store import EdgeStore
 
@@ -52,10 +50,13 @@ ADVICE = (
     " reference_controls, which is transductive"
 )
 
+FACTOR = "factor:"
+"""Begins the names of the arrays of measurement factors in a file."""
+
 Float64 = NDArray[np.float64]
 
 
-class TravelingSubject(BaseEstimator):
+class TravelingSubject(StoredModel):
     """Remove the measurement bias of sites, estimated with traveling subjects.
 
     Parameters
@@ -100,6 +101,16 @@ class TravelingSubject(BaseEstimator):
     Travelers and controls share the constant of the published model: travelers as a group are
     taken for controls. `transform` never sees a diagnosis.
     """
+
+    _arrays: ClassVar = (
+        "measurement_bias_",
+        "standard_error_",
+        "constant_",
+        "participant_",
+        "participant_error_",
+        "noise_",
+        "constant_edges_",
+    )
 
     def __init__(
         self,
@@ -293,42 +304,6 @@ class TravelingSubject(BaseEstimator):
         )
         return self
 
-    def save(self, path: str | Path) -> Path:
-        """Write the model; read it with `offline.harmonize.load`."""
-        check_is_fitted(self)
-        arrays = {name: getattr(self, name) for name in _ARRAYS}
-        arrays |= {f"factor:{name}": bias for name, bias in self.factor_bias_.items()}
-        header = {name: getattr(self, name) for name in _HEADER}
-        header |= {
-            "parameters": {**self.get_params(), "measurement_factors": [*self.measurement_factors]},
-            "travelers": self._travelers,
-            "scales": self._scales,
-            "report": self.report_.as_dict(),
-        }
-        return write_model(path, type(self).__name__, arrays, header)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read a model that `save` wrote."""
-        kind, arrays, header = read_model(path)
-        if kind != cls.__name__:
-            raise HarmonizeError(f"model {path}: expected {cls.__name__}, found {kind}")
-        model = cls(**header["parameters"])
-        for name in _ARRAYS:
-            setattr(model, name, arrays[name])
-        for name in _HEADER:
-            value = header[name]
-            setattr(model, name, tuple(value) if name in _TUPLES else value)
-        model.factor_bias_ = {
-            name.partition(":")[2]: bias
-            for name, bias in arrays.items()
-            if name.startswith("factor:")
-        }
-        model._travelers = tuple(header["travelers"])
-        model._scales = {name: tuple(pair) for name, pair in header["scales"].items()}
-        model.report_ = TravelingReport.from_dict(header["report"])
-        return model
-
     def _checked_penalty(self) -> float | None:
         if self.estimator not in ("joint", "traveling_only"):
             raise HarmonizeError(
@@ -391,16 +366,33 @@ class TravelingSubject(BaseEstimator):
         self.measurement_bias_ = np.vstack([self.measurement_bias_, bias])
         self.standard_error_ = np.vstack([self.standard_error_, error])
 
+    def _named_arrays(self) -> Arrays:
+        factors = {f"{FACTOR}{name}": bias for name, bias in self.factor_bias_.items()}
+        return super()._named_arrays() | factors
 
-_ARRAYS = (
-    "measurement_bias_",
-    "standard_error_",
-    "constant_",
-    "participant_",
-    "participant_error_",
-    "noise_",
-    "constant_edges_",
-)
+    def _header(self) -> dict[str, Any]:
+        return {
+            **{name: getattr(self, name) for name in _HEADER},
+            "parameters": {**self.get_params(), "measurement_factors": [*self.measurement_factors]},
+            "travelers": self._travelers,
+            "scales": self._scales,
+            "report": self.report_.as_dict(),
+        }
+
+    def _restore(self, header: dict[str, Any], arrays: Arrays) -> None:
+        for name in _HEADER:
+            value = header[name]
+            setattr(self, name, tuple(value) if name in _TUPLES else value)
+        self.factor_bias_ = {
+            name.removeprefix(FACTOR): bias
+            for name, bias in arrays.items()
+            if name.startswith(FACTOR)
+        }
+        self._travelers = tuple(header["travelers"])
+        self._scales = {name: tuple(pair) for name, pair in header["scales"].items()}
+        self.report_ = TravelingReport.from_dict(header["report"])
+
+
 _HEADER = (
     "sites_",
     "factor_levels_",
