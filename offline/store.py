@@ -127,12 +127,12 @@ class EdgeStore:
         path : str or Path
             Its folder.
         writable : bool
-            Whether `write` is allowed.
+            Whether `write` is allowed; then not all of it has to be written yet.
 
         Raises
         ------
         CohortError
-            If there is no store at `path`.
+            If there is no store at `path`, or one that is read lacks chunks.
         """
         import zarr
 
@@ -152,6 +152,13 @@ class EdgeStore:
         if known != FORMAT:
             raise CohortError(
                 f"store {path}: expected format {FORMAT}, found {known}; make it with this version"
+            )
+        # zarr gives the fill value for a chunk that is gone: edges would pass for missing ones
+        lost = 0 if writable else array.nchunks - array.nchunks_initialized
+        if lost:
+            raise CohortError(
+                f"store {path}: expected all {array.nchunks} chunks of edges, found {lost} gone;"
+                " the store is damaged, make it anew"
             )
         return cls(path, array, writable)
 

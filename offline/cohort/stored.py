@@ -8,6 +8,7 @@ it is done.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -107,13 +108,7 @@ class Cohort:
     @cached_property
     def people(self) -> pd.DataFrame:
         """One row a scan, in the order of the rows of `z`; scores are the last columns."""
-        table = self._table("people.tsv", (*NUMBERS, *self.scores))
-        if len(table) != len(self.z):
-            raise CohortError(
-                f"cohort {self.folder}: expected people.tsv to have a row for each of"
-                f" {len(self.z)} scans, found {len(table)}; build it anew"
-            )
-        return table
+        return self._in_order("people.tsv", (*NUMBERS, *self.scores))
 
     @cached_property
     def z(self) -> EdgeStore:
@@ -128,7 +123,7 @@ class Cohort:
     @cached_property
     def scans(self) -> pd.DataFrame:
         """Volumes, digest of the values and a note for each scan."""
-        return self._table("scans.tsv", ("n_volumes", "n_used"))
+        return self._in_order("scans.tsv", ("n_volumes", "n_used"))
 
     @property
     def scores(self) -> tuple[str, ...]:
@@ -225,6 +220,23 @@ class Cohort:
             table["traveling"] = table["traveling"] == "True"
         return table
 
+    def _in_order(self, name: str, numbers: tuple[str, ...]) -> pd.DataFrame:
+        """A table of one row a scan, refused if its rows are no longer those of the arrays."""
+        table = self._table(name, numbers)
+        if len(table) != len(self.z):
+            raise CohortError(
+                f"cohort {self.folder}: expected {name} to have a row for each of"
+                f" {len(self.z)} scans, found {len(table)}; build it anew"
+            )
+        # a cohort of before the order was kept has it in its table of scans alone
+        kept = self.about.get("order") or _order(self._table("scans.tsv"))
+        if _order(table) != kept:
+            raise CohortError(
+                f"cohort {self.folder}: expected the rows of {name} in the order of the arrays,"
+                " found others; the table was sorted or renamed by hand, build the cohort anew"
+            )
+        return table
+
     def _finish_leaving(self) -> None:
         """Delete what a withdrawal was interrupted before deleting."""
         path = self.folder / LEAVING
@@ -251,7 +263,7 @@ def write_generation(
     folder : Path
         The cohort's.
     about : dict
-        What `cohort.json` is to say; its generation is set here.
+        What `cohort.json` is to say; its generation and the order of its rows are set here.
     people, scans, excluded : pandas.DataFrame
         The tables.
     write_edges : callable
@@ -271,10 +283,16 @@ def write_generation(
     fresh.rename(folder / name)
     if former:
         _write(folder / LEAVING, {"generation": former})
-    _write(folder / ABOUT, {**about, "generation": name})
+    _write(folder / ABOUT, {**about, "generation": name, "order": _order(people)})
     if former:
         shutil.rmtree(folder / former)
         (folder / LEAVING).unlink()
+
+
+def _order(table: pd.DataFrame) -> str:
+    """Digest of whose scan each row is, in order."""
+    rows = table["participant"] + "\t" + table["session"] + "\n"
+    return hashlib.sha256("".join(rows).encode()).hexdigest()
 
 
 def _in_use(folder: Path) -> str:

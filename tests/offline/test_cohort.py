@@ -341,6 +341,7 @@ def test_everyone_may_leave(tmp_path: Path) -> None:
         ("people.tsv", "participant\tage\np00\told\n", "found it damaged or gone; build it anew"),
         ("people.tsv", 3, "a row for each of 6 scans, found 2; build it anew"),
         ("edges/c/0/0", "short", "expected whole chunks, found a damaged one; make it anew"),
+        ("edges/c/0/0", None, "expected all 1 chunks of edges, found 1 gone; the store is damaged"),
     ],
 )
 def test_damage_is_told(tmp_path: Path, name: str, content: str | int | None, words: str) -> None:
@@ -352,6 +353,37 @@ def test_damage_is_told(tmp_path: Path, name: str, content: str | int | None, wo
     cohort = Cohort.open(cohort.folder)
     with pytest.raises(CohortError, match=words):
         cohort.z.read(slice(None), np.arange(len(cohort.people)))
+
+
+@pytest.mark.parametrize("names", [["people"], ["scans"], ["people", "scans"]])
+def test_a_table_that_was_sorted_by_hand_is_noticed(tmp_path: Path, names: list[str]) -> None:
+    cohort = build(tmp_path, people_table(6))
+    for name in names:
+        (path,) = cohort.folder.glob(f"g-*/{name}.tsv")
+        head, *rows = path.read_text().splitlines()
+        path.write_text("\n".join([head, *sorted(rows, reverse=True)]) + "\n")
+    cohort = Cohort.open(cohort.folder)
+    with pytest.raises(CohortError, match=f"the rows of {names[0]}.tsv in the order of the arrays"):
+        getattr(cohort, names[0])
+
+
+def test_the_order_of_a_cohort_that_does_not_tell_it(tmp_path: Path) -> None:
+    cohort = build(tmp_path, people_table(6))
+    cohort.about.pop("order")
+    stored._write(cohort.folder / "cohort.json", cohort.about)
+    assert len(Cohort.open(cohort.folder).people) == 6
+    (path,) = cohort.folder.glob("g-*/people.tsv")
+    head, *rows = path.read_text().splitlines()
+    path.write_text("\n".join([head, *rows[::-1]]) + "\n")
+    with pytest.raises(CohortError, match=r"the rows of people\.tsv in the order of the arrays"):
+        _ = Cohort.open(cohort.folder).people
+
+
+def test_a_value_corrected_by_hand_is_no_damage(tmp_path: Path) -> None:
+    cohort = build(tmp_path, people_table(6))
+    (path,) = cohort.folder.glob("g-*/people.tsv")
+    path.write_text(path.read_text().replace("\t21.0\t", "\t31.0\t"))
+    assert Cohort.open(cohort.folder).people["age"].iloc[1] == 31.0
 
 
 def test_withdrawal_takes_what_an_interrupted_building_read(tmp_path: Path) -> None:

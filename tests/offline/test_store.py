@@ -140,6 +140,17 @@ def test_refusals(tmp_path: Path) -> None:
         EdgeStore.from_array(tmp_path / "x", np.zeros((3, 5)), ATLAS)
 
 
+def test_a_chunk_that_is_gone_is_damage_not_missing_edges(tmp_path: Path) -> None:
+    store = EdgeStore.create(tmp_path / "s", 5, ATLAS, chunks=(2, 400))
+    store.write(slice(None), np.zeros(store.shape, np.float32))
+    assert EdgeStore.open(store.path).shape == store.shape
+    (store.path / "c" / "1" / "1").unlink()
+    (store.path / "c" / "2" / "0").unlink()
+    with pytest.raises(CohortError, match="expected all 6 chunks of edges, found 2 gone"):
+        EdgeStore.open(store.path)
+    assert EdgeStore.open(store.path, writable=True).shape == store.shape  # to be written again
+
+
 def test_a_changed_atlas_is_noticed(tmp_path: Path) -> None:
     stored(tmp_path, values(3))
     about = tmp_path / "edges" / "zarr.json"
