@@ -3,15 +3,14 @@
     h[t] = tanh(W_p h[t-1] + B_p x[t]),   h[-1] = 0
 
 for person p; a bias is a channel of x that is always 1. Arrays over time are
-(step, person, segment, unit), so that a step is one batched product of matrices that lie together.
-Weights that are an offset of low rank to shared ones are given as whole matrices too: forming
-them costs less than two thin products at every step (at 32 and 128 units; at 400 it is even).
+(step, person, segment, unit). Weights that are an offset of low rank to shared ones are given as
+whole matrices too: forming them costs less than two thin products at every step.
 
 The gradient is written by hand. Backpropagation through time needs, of step t, no more than
 δ[t] = (∂h[t] + W_p' δ[t+1]) (1 - h[t]²); what the weights get is one batched product over all
-steps at the end, instead of one per step. Its contract: it equals automatic differentiation of
-the formula above to 1e-8 in float64, and the same input gives the same bits on one machine at
-one number of threads.
+steps at the end, instead of one per step. On a processor the steps are compiled (`steps`), on a
+GPU they are torch's. Its contract: it equals automatic differentiation of the formula above to
+1e-8 in float64, and the same input gives the same bits on one machine.
 """
 
 from __future__ import annotations
@@ -19,14 +18,12 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from offline.twin import steps
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = ["recur"]
-
-CACHE_BYTES = 768 * 1024
-MIN_TOGETHER = 2
-"""People, however large their weights: fewer make the products too small."""
 
 
 def recur(x: Tensor, input_weights: Tensor, recurrent_weights: Tensor) -> Tensor:
@@ -56,64 +53,56 @@ def recur(x: Tensor, input_weights: Tensor, recurrent_weights: Tensor) -> Tensor
 def _recurrence() -> Any:
     import torch
 
-    tanh_backward = torch.ops.aten.tanh_backward.grad_input
-
     class Recurrence(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, x: Tensor, b: Tensor, w: Tensor) -> Tensor:
-            b_columns, w_columns = b.mT.contiguous(), w.mT.contiguous()
-            h = x.new_empty((*x.shape[:3], w.shape[1]))
-            for people in _parts(h):
-                b_part, w_part = b_columns[people], w_columns[people]
-                # all steps are taken apart at once: an index costs as much as a small product
-                last = None
-                for seen, now in zip(x[:, people].unbind(), h[:, people].unbind(), strict=True):
-                    torch.bmm(seen, b_part, out=now)
-                    if last is not None:
-                        torch.baddbmm(now, last, w_part, out=now)
-                    last = now.tanh_()
+            h = _states(x, b.contiguous(), w.contiguous())
             ctx.save_for_backward(x, w, h)
             return h
 
         @staticmethod
-        def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
             x, w, h = ctx.saved_tensors
-            grad_b = x.new_empty((*w.shape[:2], x.shape[-1]))
-            grad_w = torch.empty_like(w)
-            for people in _parts(h):
-                h_part, w_part = h[:, people], w[people]
-                delta = torch.empty_like(h_part)
-                steps = [part.unbind()[::-1] for part in (grad[:, people], h_part, delta)]
-                later = None
-                for slope, state, now in zip(*steps, strict=True):
-                    if later is None:
-                        tanh_backward(slope, state, grad_input=now)
-                    else:
-                        torch.baddbmm(slope, later, w_part, out=now)
-                        tanh_backward(now, state, grad_input=now)
-                    later = now
-                # one product a person over all steps and segments
-                rows, n_segments = _by_person(delta).mT, x.shape[2]
-                grad_b[people] = rows @ _by_person(x[:, people])
-                before = _by_person(h_part)[:, :-n_segments]
-                grad_w[people] = rows[:, :, n_segments:] @ before
+            delta = _deltas(grad, h, w.contiguous())
+            # one product a person over all steps and segments
+            rows, n_segments = _by_person(delta).mT, x.shape[2]
+            grad_b = rows @ _by_person(x)
+            grad_w = rows[:, :, n_segments:] @ _by_person(h)[:, :-n_segments]
             return None, grad_b, grad_w
 
     return Recurrence
 
 
-def _parts(h: Tensor) -> list[slice]:
-    """People who go through all steps together.
+def _states(x: Tensor, b: Tensor, w: Tensor) -> Tensor:
+    import torch
 
-    What a step touches, their weights and two states, is to stay in the processor's cache from
-    one step to the next; a GPU takes everybody at once.
-    """
-    _, n_people, n_segments, n_units = h.shape
-    if h.is_cuda:
-        return [slice(0, n_people)]
-    own = (n_units * n_units + 3 * n_segments * n_units) * h.element_size()
-    n = max(MIN_TOGETHER, CACHE_BYTES // own)
-    return [slice(begin, min(begin + n, n_people)) for begin in range(0, n_people, n)]
+    if not x.is_cuda:
+        # people lie together, so that what follows for each of them needs no copy
+        found = steps.forward(x.transpose(0, 1).numpy(), b.numpy(), w.numpy())
+        return torch.from_numpy(found).transpose(0, 1)
+    h = x.new_empty((*x.shape[:3], w.shape[1]))
+    last = None
+    for seen, now in zip(x.unbind(), h.unbind(), strict=True):
+        torch.bmm(seen, b.mT, out=now)
+        if last is not None:
+            torch.baddbmm(now, last, w.mT, out=now)
+        last = now.tanh_()
+    return h
+
+
+def _deltas(grad: Tensor, h: Tensor, w: Tensor) -> Tensor:
+    import torch
+
+    if not h.is_cuda:
+        found = steps.backward(grad.transpose(0, 1).numpy(), h.transpose(0, 1).numpy(), w.numpy())
+        return torch.from_numpy(found).transpose(0, 1)
+    tanh_backward = torch.ops.aten.tanh_backward.grad_input
+    delta, later = torch.empty_like(h), None
+    for slope, state, now in zip(*(part.unbind()[::-1] for part in (grad, h, delta)), strict=True):
+        if later is not None:
+            slope = torch.baddbmm(slope, later, w, out=now)
+        later = tanh_backward(slope, state, grad_input=now)
+    return delta
 
 
 def _by_person(values: Tensor) -> Tensor:
