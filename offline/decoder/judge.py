@@ -59,8 +59,14 @@ class Judge:
             Out of fold, and from decoders that never saw the site; the latter NaN where there is
             none.
         """
-        own, apart = outputs[self.rows], left[self.rows]
-        return self._of_classes(own, apart) if self.task.categorical else self._numbers(own, apart)
+        kind, own, apart = self.task.categorical, outputs[self.rows], left[self.rows]
+        figures, pooled = self._of_classes(own, apart) if kind else self._numbers(own, apart)
+        first = figures[WITHIN[kind]]
+        if np.isfinite(first.value):
+            return figures, pooled
+        # the site alone determines the target: whatever else was reached may be the site's
+        pooled |= {name: figure for name, figure in figures.items() if np.isfinite(figure.value)}
+        return {WITHIN[kind]: first}, pooled
 
     def permuted(self, runs: Sequence[dict[str, Any]]) -> pd.DataFrame:
         """The first figure and the pooled one of every permutation, and its largest count."""

@@ -21,6 +21,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
+from offline.numerals import interval, number
+
 __all__ = [
     "LEVEL",
     "N_DRAWS",
@@ -72,11 +74,7 @@ class Figure:
         return not (self.chance < self.low or self.chance > self.high)
 
     def __str__(self) -> str:
-        return f"{_short(self.value)} ({_short(self.low)} to {_short(self.high)})"
-
-
-def _short(value: float) -> str:
-    return "–" if np.isnan(value) else f"{value:.2f}"
+        return f"{number(self.value)} ({interval(self.low, self.high)})"
 
 
 def auc(y: NDArray[Any], score: Float64) -> float:

@@ -35,6 +35,9 @@ COARSE_MM = 2.0
 GAP_DEGREES = 10.0
 """Left open at the top and the bottom of the circle."""
 
+NAME_DEGREES = 5.2
+"""Between the names of ROIs: a line of their letters at the circle."""
+
 Float64 = NDArray[np.float64]
 
 
@@ -163,6 +166,7 @@ def glass_brain(edges: NDArray[np.int64], weights: Float64, coordinates: Float64
             edge_vmin=-top,
             edge_vmax=top,
             edge_kwargs={"linewidth": 2.0},
+            colorbar=False,  # the list has the weights
             display_mode="ortho",
             annotate=True,
         )
@@ -239,7 +243,7 @@ def _around(n_rois: int, coordinates: Float64 | None) -> Float64:
 
 def _spread(used: list[int], angle: Float64) -> dict[int, float]:
     """Angles of the names: those of the ROIs, moved apart where they would overlap."""
-    apart = np.radians(3.6)
+    apart = min(NAME_DEGREES, 340.0 / len(used)) * np.pi / 180.0
     order = sorted(used, key=lambda k: angle[k])
     at = np.array([angle[k] for k in order])
     for _ in range(200):

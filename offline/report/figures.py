@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import StrMethodFormatter
 
 from offline.decoder.metrics import Figure
 from offline.decoder.null import SelectionNull
@@ -21,6 +22,7 @@ from offline.drawing import (
     WARM,
     legend_above,
     svg,
+    whole_numbers,
 )
 
 __all__ = [
@@ -92,7 +94,9 @@ def control(permuted: pd.DataFrame, name: str, pooled: str, found: Figure, naive
             if np.isfinite(value.value):
                 axes.axvline(value.value, color=WARM, lw=1.6)
             axes.set_xlabel(label)
-        left.set_ylabel("permutations")
+            axes.locator_params(axis="x", nbins=4)
+        left.set_ylabel("number of permutations")
+        whole_numbers(left, "y")
 
     return svg("control", draw, HALF_PAGE_IN, 2.4)
 
@@ -128,15 +132,18 @@ def selection(null: SelectionNull, level: float) -> str:
         left.plot(rank[above], counts[above], "o", color=ACCENT, ms=4.5)
         if len(counts) > 1:
             left.set_xscale("log")
+            left.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         if above.any():
             for axes in (left, right):
                 axes.axhline(counts[above].min() - 0.5, color=WARM, lw=1, ls="--")
-        left.set_xlabel("edges by count")
-        left.set_ylabel(f"chosen by so many of {null.n_models}")
+        left.set_xlabel("edges, most often chosen first")
+        left.set_ylabel(f"times chosen, of {null.n_models}")
         top = max(int(counts.max(initial=1)), int(null.largest.max())) + 2
         bins = np.linspace(-0.5, top - 0.5, min(top, 30) + 1)
         right.hist(null.largest, bins=bins, orientation="horizontal", color=QUIET, lw=0)
-        right.set_xlabel("permutations")
+        right.set_xlabel("number of\npermutations")
+        whole_numbers(right, "x")
+        whole_numbers(left, "y")
         left.set_ylim(-0.5, top)
 
     return svg("selection", draw, HALF_PAGE_IN, 3.0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
@@ -17,8 +16,10 @@ from offline.decoder.judge import LEFT_OUT, POOLED
 from offline.decoder.metrics import Figure
 from offline.decoder.validate import Validation
 from offline.errors import AtlasError
-from offline.report import brain, figures
-from offline.report.words import CHANCE_P, methods, verdict, versions
+from offline.numerals import DASH, counted, interval, number
+from offline.report.drawings import drawings, edge_drawings
+from offline.report.methods import methods
+from offline.report.words import CHANCE_P, transductive_sites, verdict, versions, why_nothing
 
 __all__ = ["chosen_edges", "write_report"]
 
@@ -27,32 +28,16 @@ STYLE = Path(__file__).with_name("style.css")
 MOST_LISTED = 20
 MOST_DRAWN = 60
 
+NAMES = {
+    "LassoEnsemble": "ensemble of sparse models (LASSO)",
+    "LassoEnsembleRegressor": "ensemble of sparse models (LASSO)",
+    "ComponentClassifier": "principal components",
+    "ComponentRegressor": "principal components",
+    "TravelingSubject": "traveling subjects",
+}
+"""What estimators are called for readers."""
+
 Float64 = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A figure of the page.
-
-    Attributes
-    ----------
-    name : str
-        Heading.
-    content : str
-        SVG text, or the data URI of a PNG.
-    alt, caption : str
-        What it shows, for those who cannot see it; and what to know beside it.
-    """
-
-    name: str
-    content: str
-    alt: str
-    caption: str = ""
-
-    @property
-    def is_image(self) -> bool:
-        """Whether the content is a data URI."""
-        return self.content.startswith("data:")
 
 
 def write_report(
@@ -102,6 +87,7 @@ def write_report(
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
+    environment.filters["number"] = number
     edges = None if validation.decoder is None else chosen_edges(validation, atlas)
     page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         style=STYLE.read_text(encoding="utf-8"),
@@ -110,16 +96,18 @@ def write_report(
         verdict=verdict(validation),
         warnings=validation.warnings,
         notes=[*notes, *validation.notes],
+        nothing=why_nothing(validation),
         tiles=_tiles(validation),
         quoted=_rows(validation.figures),
         pooled=_rows(validation.not_to_believe),
         permuted_pooled=_permuted_pooled(validation),
-        drawings=list(_drawings(validation)),
+        drawings=list(drawings(validation)),
         selection=validation.selection,
-        edges=edges,
-        edge_drawings=list(_edge_drawings(validation, edges, atlas, coordinates)),
+        edges=None if edges is None else _listed(edges),
+        any_significant=edges is not None and bool(edges["significant"].any()),
+        edge_drawings=list(edge_drawings(validation, edges, atlas, coordinates)),
         has_coordinates=coordinates is not None,
-        tables=list(_tables(validation)),
+        tables=list(_tables(validation, excluded)),
         methods=methods(validation, atlas, excluded),
         settings=json.dumps({**validation.settings, "versions": versions()}, indent=2),
     )
@@ -161,32 +149,36 @@ def chosen_edges(validation: Validation, atlas: Atlas | None) -> pd.DataFrame:
 
 def _about(validation: Validation) -> str:
     s = validation.settings
-    return (
-        f"{s['n_people']:,} people, {s['n_scans']:,} scans, {s['n_sites']} sites,"
-        f" {s['n_edges']:,} edges · {s['estimator']['class']}"
-        f" · {s['harmonizer']['class'] if s['harmonizer'] else 'not harmonized'}"
-    )
+    harmonizer = s["harmonizer"]["class"] if s["harmonizer"] else ""
+    parts = [
+        f"{counted(s['n_people'], 'person', 'people')}, {counted(s['n_scans'], 'scan')},"
+        f" {counted(s['n_sites'], 'site')}, {counted(s['n_edges'], 'edge')}",
+        NAMES.get(s["estimator"]["class"], s["estimator"]["class"]),
+        f"harmonized by {NAMES.get(harmonizer, harmonizer)}" if harmonizer else "not harmonized",
+    ]
+    return " · ".join(parts)
 
 
 def _tiles(validation: Validation) -> list[tuple[str, str]]:
     """What a reader wants to know first, in a word each."""
     kind = validation.classes is not None
     first = validation.figures[validation.headline]
-    tiles = [(f"{validation.headline}, {_interval(first)}", _value(first.value))]
+    tiles = [(f"{validation.headline}, {_interval(first)}", number(first.value))]
     left = validation.figures.get(LEFT_OUT[kind])
     if left is not None:
-        tiles.append((f"{LEFT_OUT[kind]}, {_interval(left)}", _value(left.value)))
+        name = LEFT_OUT[kind] + (", TRANSDUCTIVE" if transductive_sites(validation) else "")
+        tiles.append((f"{name}, {_interval(left)}", number(left.value)))
     n = len(validation.permuted)
-    tiles.append((f"p, {n} permutations" if n else "no permutations", _value(validation.p)))
+    tiles.append((f"p, {counted(n, 'permutation')}" if n else "no permutations", _p(validation.p)))
     told = validation.site_prediction
     if len(told):
-        change = " → ".join(f"{value:.0%}" for value in told["balanced"])
-        chance = f"chance {told['balanced_chance'].iloc[0]:.0%}"
+        change = " → ".join(f"{100 * value:.0f} %" for value in told["balanced"])
+        chance = f"chance {100 * told['balanced_chance'].iloc[0]:.0f} %"
         before = "before → after" if len(told) > 1 else "not harmonized"
         tiles.append((f"site recognised, {before} ({chance})", change))
     fd = validation.motion.get("within sites")
     if fd is not None:
-        tiles.append((f"r of output and FD, {_interval(fd)}", _value(fd.value)))
+        tiles.append((f"r of output and motion (FD), {_interval(fd)}", number(fd.value)))
     return tiles
 
 
@@ -194,9 +186,9 @@ def _rows(found: dict[str, Figure]) -> list[dict[str, str]]:
     return [
         {
             "name": name,
-            "value": _value(figure.value),
+            "value": number(figure.value),
             "interval": _interval(figure),
-            "chance": _value(figure.chance),
+            "chance": number(figure.chance),
         }
         for name, figure in found.items()
     ]
@@ -210,148 +202,90 @@ def _permuted_pooled(validation: Validation) -> str:
         return ""
     return (
         f"On permuted labels, where there is nothing to be found, {name} is"
-        f" {_value(float(np.mean(null)))} on average."
+        f" {number(float(np.mean(null)))} on average."
     )
 
 
-def _value(value: float) -> str:
-    return "–" if not np.isfinite(value) else f"{value:.2f}".replace("-", "−")
+def _p(value: float) -> str:
+    """A p with its first digit that is not 0."""
+    return DASH if not np.isfinite(value) else f"{value:.2f}" if value >= 0.01 else f"{value:.1g}"
 
 
 def _interval(figure: Figure) -> str:
-    if not np.isfinite(figure.low):
-        return "no interval"
-    return f"{_value(figure.low)} to {_value(figure.high)}"
+    return interval(figure.low, figure.high) if np.isfinite(figure.low) else "no interval"
 
 
-def _drawings(validation: Validation) -> Iterator[Drawing]:
-    kind = validation.classes is not None
-    first = validation.figures[validation.headline]
-    left = validation.figures.get(LEFT_OUT[kind])
-    known = validation.sites["value"].notna().sum()
-    yield Drawing(
-        "Sites",
-        figures.forest(validation.sites, first, left, "AUC" if kind else "r"),
-        f"Forest plot of {len(validation.sites)} sites: {known} have a figure of their own;"
-        f" all together {first}.",
-        "Each site from its own people alone, with 95 % interval; size of the points: people"
-        + (" (negative + positive in brackets)" if kind else " (in brackets)")
-        + ". The diamond is the average over sites. Dashed: chance.",
-    )
-    if len(validation.permuted):
-        naive = validation.not_to_believe[POOLED[kind]]
-        yield Drawing(
-            "Permuted labels",
-            figures.control(validation.permuted, validation.headline, POOLED[kind], first, naive),
-            f"Histograms of {len(validation.permuted)} permutations: {validation.headline} found"
-            f" {_value(first.value)}, p {_value(validation.p)}; pooled {_value(naive.value)}.",
-            "The whole procedure on labels exchanged between people of one site; the line is the"
-            " true labels, dashed is chance. If the right cloud lies off chance, sites differ in"
-            " the target, and the pooled figure shows it even where there is nothing to be found.",
-        )
-    told = validation.site_prediction
-    if len(told):
-        words = ", ".join(
-            f"{row.when} {row.balanced:.0%} ({row.balanced_low:.0%} to {row.balanced_high:.0%})"
-            for row in told.itertuples()
-        )
-        yield Drawing(
-            "Predict the site",
-            figures.site_prediction(told),
-            f"Bars: share of each site's people recognised by a linear classifier: {words}.",
-            f"{words}; chance {told['balanced_chance'].iloc[0]:.0%}. Nested: harmonizer and"
-            " classifier see training people alone. What remains above chance is what the"
-            " harmonizer left (or was told to keep).",
-        )
-    if "mean_fd" in validation.outputs and validation.motion:
-        words = "; ".join(f"{name}: r = {figure}" for name, figure in validation.motion.items())
-        yield Drawing(
-            "Motion",
-            figures.motion(validation.outputs, validation.classes),
-            f"Scatter of outputs against mean framewise displacement. {words}.",
-            f"{words}. An interval that leaves out 0 says that part of what is told may be motion.",
-        )
-    if validation.calibration is not None and validation.classes is not None:
-        yield Drawing(
-            "Calibration",
-            figures.calibration(validation.calibration, validation.classes[1]),
-            "Observed share against predicted probability in bins of equally many scans.",
-            f"Brier score {_value(validation.brier)}, expected calibration error"
-            f" {_value(validation.calibration_error)}. Sites pooled: a probability holds for a"
-            " population with this sample's prevalence.",
-        )
-    if validation.classes is None:
-        yield Drawing(
-            "Predicted and actual",
-            figures.prediction(validation.outputs, validation.target),
-            f"Scatter of predicted against actual {validation.target}, sites in colours.",
-            "Predictions for people never seen. Differences between sites are part of this"
-            " picture; the first figure leaves them out.",
-        )
-    if validation.selection is not None:
-        null = validation.selection
-        n = int(np.sum(null.p() <= CHANCE_P))
-        yield Drawing(
-            "Selection counts",
-            figures.selection(null, CHANCE_P),
-            f"Edges by selection count beside the largest count of {len(null.largest)}"
-            f" permutations; {n} edges lie above what chance explains.",
-            f"{n} edges were chosen more often than chance explains: at most 5 % of permutations"
-            f" have an edge chosen as often. Largest count of the {len(null.largest)} permutations:"
-            f" {int(null.largest.max())} of {null.n_models}.",
-        )
+def _listed(edges: pd.DataFrame) -> list[dict[str, str]]:
+    """The edges as the page lists them."""
+    return [
+        {
+            "name": str(row.name).replace("--", f" {DASH} ") + (" *" if row.significant else ""),
+            "count": f"{row.count}",
+            "p": _p(row.p),
+            "weight": number(row.weight, 3, signed=True),
+        }
+        for row in edges.itertuples()
+    ]
 
 
-def _edge_drawings(
-    validation: Validation,
-    edges: pd.DataFrame | None,
-    atlas: Atlas | None,
-    coordinates: Float64 | None,
-) -> Iterator[Drawing]:
-    if edges is None or atlas is None or not len(edges):
-        return
-    shown = edges[edges["significant"]] if edges["significant"].any() else edges
-    pairs, weights = shown[["a", "b"]].to_numpy(np.int64), shown["weight"].to_numpy(float)
-    kind = "significant" if edges["significant"].any() else "most often chosen (none significant)"
-    up = validation.classes[1] if validation.classes else f"more {validation.target}"
-    listed = ", ".join(shown["name"].head(5))
-    caption = (
-        f"The {len(shown)} {kind} edges. Orange: higher z speaks for {up}; blue: lower z does."
-    )
-    if coordinates is not None:
-        yield Drawing(
-            "Glass brain",
-            brain.glass_brain(pairs, weights, coordinates),
-            f"Glass brain with {len(shown)} edges, among them {listed}.",
-            f"{caption} An ROI on both sides is drawn where its left part is.",
-        )
-    where = (
-        "Left hemisphere on the left, front at the top."
-        if brain.two_sided(coordinates)
-        else "ROIs in the atlas's order, clockwise from the top."
-    )
-    yield Drawing(
-        "Connectogram",
-        brain.connectogram(atlas, pairs, weights, coordinates),
-        f"Circle of {atlas.n_rois} ROIs with {len(shown)} edges as chords, among them {listed}.",
-        f"{caption if coordinates is None else ''} {where}".strip(),
-    )
-
-
-def _tables(validation: Validation) -> Iterator[tuple[str, str, pd.DataFrame]]:
+def _tables(
+    validation: Validation, excluded: Sequence[tuple[str, int]]
+) -> Iterator[tuple[str, str, pd.DataFrame]]:
     """Heading, what to know, and the table."""
-    what = "Cramér's V" if validation.classes else "share of the target's SD between sites"
-    yield (
-        "Who is at which site",
-        f"{what}: {_value(validation.confounding)}.",
-        validation.confounds,
-    )
-    told = validation.sites[["site", "told"]].rename(columns={"told": "when left out"})
-    yield ("Sites left out", "What was done with their scans.", told)
+    yield ("Who is at which site", _confounding(validation), validation.confounds)
+    yield ("Figures of each site", "", _of_sites(validation))
+    if excluded:
+        yield (
+            "Left out of the sample",
+            "Whose data were not used, and why.",
+            pd.DataFrame(list(excluded), columns=["reason", "scans"]),
+        )
     if validation.disorders is not None:
         yield (
             "Every decoder on every disorder",
             "People a decoder was trained with are judged by models that never saw them. These"
             " AUCs pool over sites: read them beside each other, not by themselves.",
-            validation.disorders,
+            _of_disorders(validation.disorders),
         )
+
+
+def _confounding(validation: Validation) -> str:
+    if validation.classes is None:
+        return (
+            f"{100 * validation.confounding:.0f} % of the SD of {validation.target} are between"
+            " sites."
+        )
+    return (
+        f"Cramér's V of {validation.target} and site: {number(validation.confounding)} (0: every"
+        f" site has the same share of {validation.classes[1]}; 1: the site determines it)."
+    )
+
+
+def _of_sites(validation: Validation) -> pd.DataFrame:
+    sites, kind = validation.sites, "AUC" if validation.classes else "r"
+    shown = {"site": sites["site"], "scans": sites["n"]}
+    for key, name in (("", kind), ("left_out_", f"{kind} when left out")):
+        columns = sites[[f"{key}value", f"{key}low", f"{key}high"]].to_numpy(float)
+        shown[name] = pd.Series(
+            [
+                f"{number(value)} ({interval(low, high)})" if np.isfinite(value) else DASH
+                for value, low, high in columns
+            ]
+        )
+    return pd.DataFrame(shown | {"its scans when left out": sites["told"]})
+
+
+def _of_disorders(table: pd.DataFrame) -> pd.DataFrame:
+    ends = zip(table["auc_low"], table["auc_high"], strict=True)
+    return pd.DataFrame(
+        {
+            "decoder of": table["decoder"],
+            "applied to": table["disorder"],
+            "patients": table["patients"],
+            "controls": table["controls"],
+            "AUC": table["auc"],
+            "95 % interval": [interval(low, high) for low, high in ends],
+            "Cohen's d": table["d"],
+            "of them in its training": [f"{100 * share:.0f} %" for share in table["known"]],
+        }
+    )

@@ -22,8 +22,9 @@ from offline.decoder.validate import Validation, validate
 from offline.errors import AtlasError
 from offline.harmonize import ComBat
 from offline.report import roi_coordinates, write_report
+from offline.report.methods import methods
 from offline.report.page import chosen_edges
-from offline.report.words import methods, verdict
+from offline.report.words import verdict
 from offline.synthetic import case_control
 
 ATLAS = Atlas("nine", tuple(f"R{k}" for k in range(9)))
@@ -81,7 +82,12 @@ def permuted(found: Validation, values: list[float]) -> pd.DataFrame:
         (Figure(0.53, 0.43, 0.63, 0.5), 0.5, "Adds nothing that can be shown", False),
         (Figure(0.35, 0.25, 0.45, 0.5), 0.5, "Worse than chance", False),
         (Figure(0.65, 0.55, 0.75, 0.5), 0.7, "Not to be relied on", False),
-        (Figure(0.65, 0.55, 0.75, 0.5), 0.5, "Within sites, MDD from control: AUC 0.65", True),
+        (
+            Figure(0.65, 0.55, 0.75, 0.5),
+            0.5,
+            "Beyond chance: telling MDD from control",
+            True,
+        ),
         (Figure(np.nan, np.nan, np.nan, 0.5), 0.5, "Nothing can be said", False),
     ],
 )
@@ -138,7 +144,8 @@ def test_all_that_was_asked_for_is_on_the_page(found: Validation, tmp_path: Path
         assert heading in shown.text, heading
     for name in (*found.figures, *found.not_to_believe):
         assert name in shown.text
-    assert "ComBat(" in shown.text
+    assert "moved 3" in shown.text.partition("Left out of the sample")[2]
+    assert "ComBat (" in shown.text
     assert "moved: 3" in shown.text
     assert '"scikit-learn"' in shown.text
     assert "Positions of the ROIs are not known" in shown.text
@@ -148,6 +155,46 @@ def test_warnings_come_before_the_verdict(found: Validation, tmp_path: Path) -> 
     loud = dataclasses.replace(found, warnings=("DIAGNOSIS IS CONFOUNDED WITH SITE & <more>",))
     _, text = page(loud, tmp_path)
     assert text.index("CONFOUNDED WITH SITE &amp; &lt;more&gt;") < text.index('class="verdict')
+
+
+def test_a_site_that_determines_a_number_leaves_nothing_to_quote() -> None:
+    c = case_control([20, 20], [0.5, 0.5], n_edges=36)
+    y = np.where(c.people["site"] == c.people["site"].iloc[0], 1.0, 2.0)
+    y[0] += 1e-12  # more than two values: a number
+    found = validate(c.X, y, c.people, Ridge(), None, n_permutations=0, target="score")
+    assert "Nothing can be said" in verdict(found).sentence
+    assert list(found.figures) == ["r within sites"]
+    assert "mean absolute error" in found.not_to_believe
+
+
+def test_one_is_one_and_minus_is_minus(found: Validation, tmp_path: Path) -> None:
+    once = dataclasses.replace(
+        found,
+        permuted=found.permuted.iloc[:1],
+        settings={**found.settings, "n_permutations": 1, "n_sites": 1},
+        figures={**found.figures, "MCC": Figure(-0.25, -0.5, -0.001, 0.0)},
+        motion={"within sites": Figure(-0.5, -0.6, -0.4, 0.0)},
+    )
+    shown, _ = page(once, tmp_path, atlas=ATLAS)
+    said = shown.text.partition("Settings, versions")[0]
+    assert not re.search(r"\b1 (permutations|runs|sites|draws|people|scans|edges)\b", said)
+    assert "p, 1 permutation" in said
+    assert not re.search(r"(?<![\w-])-\d", said), re.findall(r".{20}-\d.{5}", said)
+    assert "−0.25 −0.50 to 0.00" in said
+    assert "r = −0.50 (−0.60 to −0.40)" in said
+
+
+def test_sites_harmonized_by_their_own_controls_are_marked(
+    found: Validation, tmp_path: Path
+) -> None:
+    sites = found.sites.assign(told=["TRANSDUCTIVE: by its own 9 controls", "as measured"])
+    own = str(sites["site"].iloc[0])
+    shown, _ = page(dataclasses.replace(found, sites=sites), tmp_path)
+    assert f"TRANSDUCTIVE: {own} harmonized by controls of their own" in shown.text
+    assert f"TRANSDUCTIVE when left out: {own}." in shown.text
+    assert "AUC at sites left out, TRANSDUCTIVE" in shown.text
+    plain, _ = page(found, tmp_path)
+    assert "TRANSDUCTIVE" not in plain.text
 
 
 def test_a_continuous_target_and_an_estimator_without_edges(tmp_path: Path) -> None:
@@ -164,8 +211,15 @@ def test_nothing_to_judge_is_still_a_page(tmp_path: Path) -> None:
     model = LogisticRegression()
     found = validate(c.X, c.diagnosis, c.people, model, None, n_permutations=2, positive="MDD")
     shown, _ = page(found, tmp_path)
-    assert "Nothing can be said: no site by itself tells MDD from control" in shown.text
+    assert "Nothing can be said: no site has both control and MDD" in shown.text
     assert "IS CONFOUNDED WITH SITE" in shown.text
+    # deciding at a threshold is then as much the site's as the pooled AUC
+    assert list(found.figures) == ["AUC within sites"]
+    assert {"accuracy", "sensitivity", "specificity", "MCC"} <= set(found.not_to_believe)
+    quoted, _, doubted = shown.text.partition("What not to believe")
+    assert "What may be quoted Nothing: no site has both control and MDD" in quoted
+    assert "accuracy" not in quoted
+    assert "accuracy" in doubted
 
 
 def test_edges_are_significant_by_their_corrected_p(found: Validation) -> None:
@@ -182,7 +236,7 @@ def test_edges_are_significant_by_their_corrected_p(found: Validation) -> None:
 
 def test_methods_follow_the_configuration(found: Validation) -> None:
     text = " ".join(methods(found, ATLAS))
-    for words in ("60 scans of 60 people at 2 sites", "3 folds of people", "1 draws", "ComBat(",
+    for words in ("60 scans of 60 people at 2 sites", "3 folds of people", "1 draw of", "ComBat (",
                   ATLAS.digest[:12], "Seed 0", "2 runs of the whole procedure"):  # fmt: skip
         assert words in text, words
     plain = dataclasses.replace(found, settings={**found.settings, "harmonizer": None})
