@@ -3,8 +3,7 @@
 Cohort connectivity, folds and permutations are the same kind of work: a pure function, called
 once an item, whose seed is part of the item. Where it runs is then one argument of
 `open_executor` and changes nothing else: results come in the order of the items, bit for bit the
-same everywhere, because linear algebra is held to one thread wherever an item runs (kernels that
-were compiled a moment ago may differ in the last bit from the same ones out of the cache). Dask is
+same everywhere, because linear algebra is held to one thread wherever an item runs. Dask is
 imported only when a scheduler's address is given.
 
 Work that takes hours is given a folder as its checkpoint (`offline.checkpoint`): what is finished

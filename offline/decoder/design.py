@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from offline.decoder.descent import LANES
+from offline.decoder.compiled import LANES
 
 __all__ = ["Design"]
 

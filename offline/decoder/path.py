@@ -20,15 +20,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from offline.decoder.descent import (
-    GROUP,
-    certificate,
-    correlate,
-    fit_working_set,
-    pick,
-    project,
-)
+from offline.decoder.descent import fit_working_set
 from offline.decoder.design import Design
+from offline.decoder.loss import certificate
+from offline.decoder.screening import GROUP, correlate, pick, project
 from offline.errors import DecodeError
 
 __all__ = ["TOLERANCE", "LassoPath", "Loss", "lasso_path"]

@@ -3,18 +3,17 @@
 Coordinate descent finds which coefficients are zero; a Cholesky solve for the signs found then
 does at once what coordinate descent among correlated edges takes hundreds of sweeps for. The
 intercept is eliminated: columns are centred with the curvatures as weights.
-
-"reassoc" lets LLVM sum a product in lanes: another order of the same sum, fixed when compiled,
-with NaN kept.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numba import njit
+
+from offline.decoder.compiled import KERNEL, dot
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     Float64 = NDArray[np.float64]
     Int64 = NDArray[np.int64]
 
-__all__ = ["KERNEL", "dot", "minimise_model", "quadratic_model"]
+__all__ = ["minimise_model", "quadratic_model"]
 
 SWEEPS = 12
 """Passes of coordinate descent before signs are taken for settled."""
@@ -31,23 +30,8 @@ DIRECT_STEPS = 40
 SINGULAR = 1e-11
 """A pivot below this share of its diagonal: the columns depend on each other."""
 
-KERNEL: dict[str, Any] = {
-    "cache": True,
-    "nogil": True,
-    "error_model": "numpy",
-    "fastmath": {"contract", "reassoc", "nsz"},
-}
 
-
-@njit(**KERNEL)
-def dot(a: Float64, b: Float64) -> float:
-    total = 0.0
-    for i in range(a.size):
-        total += a[i] * b[i]
-    return total
-
-
-@njit(**KERNEL)
+@njit("void(f8[:, ::1], i8[::1], f8[::1], f8[:, ::1], f8[::1], f8[:, ::1])", **KERNEL)
 def quadratic_model(
     columns: Float64, chosen: Int64, curvature: Float64, rows: Float64, means: Float64, H: Float64
 ) -> None:
@@ -89,7 +73,7 @@ def quadratic_model(
             H[a, c] = H[c, a]
 
 
-@njit(**KERNEL)
+@njit("b1(f8[:, ::1], f8[::1], f8[::1], f8)", **KERNEL)
 def _sweep(H: Float64, q: Float64, w: Float64, lam: float) -> bool:
     """One pass of coordinate descent over the quadratic model; whether any sign changed."""
     n = w.size
@@ -115,7 +99,7 @@ def _sweep(H: Float64, q: Float64, w: Float64, lam: float) -> bool:
     return changed
 
 
-@njit(**KERNEL)
+@njit("b1(f8[:, ::1], i8)", **KERNEL)
 def _factor(L: Float64, n: int) -> bool:
     """Cholesky factor of the leading n x n block in place, lower triangle; False if singular."""
     for a in range(n):
@@ -128,7 +112,7 @@ def _factor(L: Float64, n: int) -> bool:
     return True
 
 
-@njit(**KERNEL)
+@njit("f8(f8[:, ::1], f8[::1], f8[::1], f8, f8[:, ::1], f8[::1])", **KERNEL)
 def _direct(H: Float64, q: Float64, w: Float64, lam: float, L: Float64, d: Float64) -> float:
     """Solve the model exactly for the present signs, up to the first sign that would turn.
 
@@ -174,7 +158,7 @@ def _direct(H: Float64, q: Float64, w: Float64, lam: float, L: Float64, d: Float
     return share
 
 
-@njit(**KERNEL)
+@njit("void(f8[:, ::1], f8[::1], f8[::1], f8, f8[:, ::1], f8[::1])", **KERNEL)
 def minimise_model(H: Float64, q: Float64, w: Float64, lam: float, L: Float64, d: Float64) -> None:
     """Minimise the quadratic model plus lam·|w|₁; `q` is its gradient at `w`, kept up to date."""
     for _ in range(DIRECT_STEPS):

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.special import expit, xlogy
 
-from offline.decoder.descent import GROUP, correlate, project
 from offline.decoder.design import Design
 from offline.decoder.path import LassoPath, lasso_path
+from offline.decoder.screening import GROUP, correlate, project
 from offline.errors import DecodeError
 
 Float64 = NDArray[np.float64]
