@@ -168,15 +168,16 @@ def bold_of(activity: Tensor, examples: Examples) -> Tensor:
 
 def linear(h: Tensor, weights: Tensor) -> Tensor:
     """Outputs over time of weights (n_outputs, n_units + 1), or of such of each person."""
-    if weights.dim() == 2:
-        return h @ weights[:, :-1].mT + weights[:, -1]
-    # one product a person over all steps: broadcasting would make one of every step
-    n_steps, n_people, n_segments, n_units = h.shape
-    rows = h.transpose(0, 1).reshape(n_people, -1, n_units)
     import torch
 
-    both = torch.baddbmm(weights[:, None, :, -1], rows, weights[:, :, :-1].mT)
-    return both.view(n_people, n_steps, n_segments, -1).transpose(0, 1)
+    # one product of all steps, or one a person, where the states lie: broadcasting would make many
+    n_steps, n_people, n_segments, n_units = h.shape
+    rows = h.transpose(0, 1).reshape(n_people, -1, n_units)
+    if weights.dim() == 2:
+        out = torch.addmm(weights[:, -1], rows.reshape(-1, n_units), weights[:, :-1].mT)
+    else:
+        out = torch.baddbmm(weights[:, None, :, -1], rows, weights[:, :, :-1].mT)
+    return out.view(n_people, n_steps, n_segments, -1).transpose(0, 1)
 
 
 def _action_steps(examples: Examples) -> tuple[np.ndarray, np.ndarray]:

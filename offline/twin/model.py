@@ -351,8 +351,8 @@ def _side_by_side(call: Callable[[slice], Any], parts: list[slice]) -> Iterator[
 
 
 def _inputs(examples: Examples, like: Tensor) -> Tensor:
-    """Inputs as the recurrence takes them, (step, person, segment, channel)."""
+    """Inputs as the recurrence takes them, (step, person, segment, channel), people together."""
     import torch
 
-    inputs = np.ascontiguousarray(examples.inputs.transpose(2, 0, 1, 3))
-    return torch.from_numpy(inputs).to(like)
+    inputs = np.ascontiguousarray(examples.inputs.swapaxes(1, 2))
+    return torch.from_numpy(inputs).to(like).transpose(0, 1)
