@@ -6,8 +6,10 @@ theirs is read. What else is asked of a scan is known once it was read.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Literal
 
 import numpy as np
@@ -19,11 +21,22 @@ from offline.cohort.consent import Tier, Tombstones, covers
 from offline.cohort.people import WITHDRAWN, People
 from offline.errors import CohortError
 
-__all__ = ["Limits", "MissingRois", "Reasons", "before_reading", "kept_rois", "once_read"]
+__all__ = [
+    "Limits",
+    "MissingRois",
+    "Reasons",
+    "before_reading",
+    "by_reason",
+    "kept_rois",
+    "once_read",
+]
 
 MissingRois = Literal["exclude", "drop", "keep"]
 """What becomes of ROIs that some people lack: these people are left out; these ROIs are left out
 for everyone; or the edges stay NaN, explicitly."""
+
+NUMBER = re.compile(r"\d+(?:\.\d+)?")
+SAME_VALUES = "same values as "
 
 Mask = NDArray[np.bool_]
 
@@ -181,6 +194,40 @@ def once_read(
     _same_values(reasons, table, contents)
 
 
+def by_reason(excluded: pd.DataFrame) -> list[tuple[str, int]]:
+    """How many scans were left out for what, most first; numbers that differ as a range.
+
+    Parameters
+    ----------
+    excluded : pandas.DataFrame
+        As of `Reasons.table`.
+
+    Examples
+    --------
+    >>> by_reason(pd.DataFrame({"reason": ["mean FD 0.7 mm, limit 0.5 mm",
+    ...                                    "mean FD 0.9 mm, limit 0.5 mm", "withdrawn"]}))
+    [('mean FD 0.7–0.9 mm, limit 0.5 mm', 2), ('withdrawn', 1)]
+    """
+    alike: dict[str, list[str]] = {}
+    for reason in excluded["reason"].astype(str):
+        if reason.startswith(SAME_VALUES):  # whose they are is in the table
+            reason = f"{SAME_VALUES}another scan"
+        alike.setdefault(NUMBER.sub("{}", reason), []).append(reason)
+    told = [(_ranges(pattern, reasons), len(reasons)) for pattern, reasons in alike.items()]
+    return sorted(told, key=lambda line: -line[1])
+
+
+def _ranges(pattern: str, reasons: Sequence[str]) -> str:
+    """The reasons of one pattern as one, each number as what it is or between what it lies."""
+    places = zip(*(NUMBER.findall(reason) for reason in reasons), strict=True)
+    ends = ((min(place, key=float), max(place, key=float)) for place in places)
+    shown = (low if low == high else f"{low}–{high}" for low, high in ends)
+    return "".join(
+        part + following
+        for part, following in zip_longest(pattern.split("{}"), shown, fillvalue="")
+    )
+
+
 def kept_rois(missing: Mask, atlas: Atlas, limits: Limits) -> Mask:
     """ROIs of the cohort, bool, shape (n_rois,), given the missing ones of the people kept."""
     if limits.missing_rois != "drop" or not missing.any():
@@ -228,4 +275,4 @@ def _same_values(reasons: Reasons, table: pd.DataFrame, contents: Sequence[str])
                 for k in rows
                 if k != row
             )
-            reasons.add(row, f"same values as {', '.join(others)}")
+            reasons.add(row, f"{SAME_VALUES}{', '.join(others)}")

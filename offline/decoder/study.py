@@ -29,6 +29,7 @@ from offline.decoder import (
     across_disorders,
 )
 from offline.decoder.samples import MIN_SCANS
+from offline.decoder.small_sites import common_sites
 from offline.decoder.validate import Validation
 from offline.errors import DecodeError, HarmonizeError, LeakageError
 from offline.harmonize import ComBat, TravelingSubject
@@ -283,12 +284,13 @@ def disorders_table(
     harmonizer: Any,
     covariates: Sequence[str],
     executor: Executor | None = None,
+    least: int = 1,
 ) -> pd.DataFrame | None:
     """Every disorder's decoder on every disorder; None where there is one disorder only.
 
-    Disorders of fewer than `MIN_SCANS` / 2 patients are left out. All controls and people of one
-    diagnosis alone take part; the decoder of each disorder is trained on its patients and all
-    controls.
+    Disorders of fewer than `MIN_SCANS` / 2 patients are left out, and sites that not every decoder
+    knows. All controls and people of one diagnosis alone take part; the decoder of each disorder
+    is trained on its patients and all controls.
 
     Parameters
     ----------
@@ -299,20 +301,19 @@ def disorders_table(
         Unfitted.
     covariates : sequence of str
     executor : Executor or None
+    least : int
+        People a site needs in the sample of every decoder.
     """
     assert validation.classes is not None
     people, control = cohort.people, validation.classes[0]
     dx = people["diagnosis"].to_numpy(object)
     travels = people["traveling"].to_numpy(bool)
-    counts = people.loc[~travels, "diagnosis"].value_counts()
-    names = sorted(
-        str(d)
-        for d, n in counts.items()
-        if d != control and ";" not in str(d) and n >= MIN_SCANS / 2
-    )
+    names = _disorders(people[~travels], control)
+    shared = common_sites(people, dx, names, control, least)
+    names = _disorders(people[~travels & shared], control)
     if len(names) < 2:
         return None
-    part = np.flatnonzero(travels | np.isin(dx.astype(str), [control, *names]))
+    part = np.flatnonzero(travels | (shared & np.isin(dx.astype(str), [control, *names])))
     X = read_block(cohort.z, slice(None), part)
     table = people.iloc[part].reset_index(drop=True)
     dx, travels = dx[part], travels[part]
@@ -338,6 +339,16 @@ def disorders_table(
         decoders, X, np.where(travels, control, dx), control=control, covariates=kept,
         traveling=travels, **known,
     )  # fmt: skip
+
+
+def _disorders(people: pd.DataFrame, control: str) -> list[str]:
+    """Diagnoses that enough people have by themselves."""
+    counts = people["diagnosis"].value_counts()
+    return sorted(
+        str(d)
+        for d, n in counts.items()
+        if d != control and ";" not in str(d) and n >= MIN_SCANS / 2
+    )
 
 
 def write_study(

@@ -45,7 +45,12 @@ class Drawing:
 
 
 def drawings(validation: Validation) -> Iterator[Drawing]:
-    """Sites, permutations, site prediction, motion, calibration or prediction, counts."""
+    """Sites, permutations, site prediction, motion, calibration or prediction, counts.
+
+    Yields
+    ------
+    Drawing
+    """
     yield _sites(validation)
     if len(validation.permuted):
         yield _permuted(validation)
@@ -88,7 +93,12 @@ def edge_drawings(
     atlas: Atlas | None,
     coordinates: NDArray[np.float64] | None,
 ) -> Iterator[Drawing]:
-    """The edges that matter on a glass brain, where positions are known, and in a circle."""
+    """The edges that matter on a glass brain, where positions are known, and in a circle.
+
+    Yields
+    ------
+    Drawing
+    """
     if edges is None or atlas is None or not len(edges):
         return
     significant = bool(edges["significant"].any())

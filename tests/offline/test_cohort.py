@@ -16,6 +16,7 @@ import offline.cohort.stored as stored
 from offline.atlas import Atlas
 from offline.blocks import open_executor
 from offline.cohort import Cohort, Limits, build_cohort, open_source, read_people
+from offline.cohort.exclusion import by_reason
 from offline.cohort.hold import held
 from offline.cohort.scans import Censoring
 from offline.errors import AtlasError, CohortError, ScaleError
@@ -185,6 +186,19 @@ def test_missing_rois(
             fc_edges({1: constant, 4: absent}.get(k := int(person[1:]), series(k))[:, kept]),
             atol=1e-6,
         )
+
+
+def test_reasons_are_counted_and_numbers_that_differ_are_a_range() -> None:
+    told = [
+        "mean FD 0.9 mm, limit 0.5 mm", "same values as p-3/1", "mean FD 10.5 mm, limit 0.5 mm",
+        "mean FD not known, limit 0.5 mm", "same values as p-4/2", "mean FD 2 mm, limit 0.5 mm",
+    ]  # fmt: skip
+    assert by_reason(pd.DataFrame({"reason": told})) == [
+        ("mean FD 0.9–10.5 mm, limit 0.5 mm", 3),
+        ("same values as another scan", 2),
+        ("mean FD not known, limit 0.5 mm", 1),
+    ]
+    assert by_reason(pd.DataFrame({"reason": []})) == []
 
 
 def test_a_person_who_lacks_many_rois_is_left_out_before_others_lose_them(tmp_path: Path) -> None:

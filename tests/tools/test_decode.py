@@ -171,6 +171,7 @@ def test_no_cohort_is_one_line(capsys: Said) -> None:
 
 def small(folder: Path, n: int, **columns: list[str]) -> Path:
     rng = np.random.default_rng(0)
+    folder.mkdir(exist_ok=True)
     people = pd.DataFrame({"participant": [f"p{k}" for k in range(n)], **columns})
     return build(folder, people, 0.3 + 0.2 * rng.standard_normal((n, 28)))
 
@@ -181,13 +182,64 @@ def test_too_few_people_are_refused(folder: Path, capsys: Said) -> None:
     assert "expected at least 20 scans with sex, found 19" in said
 
 
-def test_a_site_of_one_person_is_refused_where_it_has_no_variance(
-    folder: Path, capsys: Said
-) -> None:
-    at = small(folder, 31, site=["A"] * 15 + ["B"] * 15 + ["C"], sex=["F", "M"] * 15 + ["F"])
-    assert "C" in mistake([str(at), "--target", "sex", *QUICK], capsys)
+def with_small_sites(folder: Path, **columns: list[str]) -> Path:
+    """Two sites of 16 people, C of one person and D of three."""
+    return small(folder, 36, site=["A", "B"] * 16 + ["C"] + ["D"] * 3, **columns)
+
+
+def test_small_sites_are_refused_before_anything_runs(folder: Path, capsys: Said) -> None:
+    at = with_small_sites(folder, sex=["F", "M"] * 18, age=[str(20 + k) for k in range(36)])
+    said = mistake([str(at), "--target", "sex", *QUICK], capsys)
+    assert "at least 4 people at every site to fit ComBat" in said
+    assert "found C 1, D 3; leave such sites out with --min-people-per-site 4" in said
+    said = mistake([str(at), "--target", "age", *QUICK], capsys)
+    assert "leave such sites out with --min-people-per-site 6" in said
+    said = mistake([str(at), "--target", "age", "--min-people-per-site", "99"], capsys)
+    assert "found at most 16; ask for fewer" in said
+    assert "found 0" in mistake([str(at), "--target", "age", "--min-people-per-site", "0"], capsys)
+    assert not (folder / "decode-sex").exists()
+
+
+def test_small_sites_may_stay_where_nothing_is_harmonized(folder: Path, capsys: Said) -> None:
+    at = with_small_sites(folder, sex=["F", "M"] * 18)
     assert run(["decode", str(at), "--target", "sex", "--harmonizer", "none", *QUICK]) == 0
     assert "WARNING: Sites with one person: C" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("target", "least"), [("sex", "4"), ("age", "6")])
+def test_small_sites_are_left_out_and_listed(
+    folder: Path, target: str, least: str, capsys: Said
+) -> None:
+    at = with_small_sites(folder, sex=["F", "M"] * 18, age=[str(20 + k) for k in range(36)])
+    command = ["decode", str(at), "--target", target, "--min-people-per-site", least, *QUICK]
+    assert run([*command, "--out", "out"]) == 0
+    said = capsys.readouterr().out
+    assert f"4 scans at sites with fewer than {least} people left out: C 1, D 3" in said
+    results = json.loads((folder / "out" / "results.json").read_text())
+    assert results["settings"]["min_people_per_site"] == int(least)
+    assert (results["settings"]["n_people"], results["settings"]["n_sites"]) == (32, 2)
+    left_out = pd.read_csv(folder / "out" / "tables" / "excluded.tsv", sep="\t")
+    assert left_out["participant"].tolist() == ["p32", "p33", "p34", "p35"]
+    assert left_out["reason"].tolist()[0] == f"site C: 1 person, at least {least} asked"
+    page = (folder / "out" / "report.html").read_text()
+    assert f"<td>site D: 3 people, at least {least} asked</td>" in page
+    assert f"Sites with fewer than {least} people of the sample were left out." in page
+
+
+def test_the_console_marks_what_is_transductive(folder: Path, capsys: Said) -> None:
+    at = small(folder, 32, site=["A", "B"] * 16, sex=["F", "F", "M", "M"] * 8)
+    command = ["decode", str(at), "--target", "sex", "--unseen-site", "reference_controls"]
+    assert run([*command, *QUICK]) == 0
+    said = capsys.readouterr().out
+    # of two sites one is left, which has nothing to be harmonized with
+    assert "TRANSDUCTIVE" not in said
+    at = small(folder / "more", 48, site=["A", "B", "C"] * 16, sex=["F"] * 24 + ["M"] * 24)
+    command[1] = str(at)
+    assert run([*command, *QUICK, "--out", "more"]) == 0
+    said = capsys.readouterr().out
+    for site in "ABC":
+        assert f"NOTE: {site} when left out: TRANSDUCTIVE" in said
+    assert "TRANSDUCTIVE: A, B, C harmonized by controls of their own" in said
 
 
 def test_one_site_has_nothing_to_harmonize(folder: Path, capsys: Said) -> None:

@@ -15,10 +15,12 @@ from offline.cohort import Cohort, Limits, People, build_cohort, open_source, re
 from offline.cohort.connectivity_release import read_connectivity
 from offline.cohort.consent import Tier
 from offline.cohort.derivatives import DerivativesSource, Strategy
+from offline.cohort.exclusion import by_reason
 from offline.cohort.matrices import Kind
 from offline.cohort.releases import open_people, traveling_people
 from offline.cohort.scans import Censoring, Source
 from offline.errors import CohortError
+from offline.numerals import counted
 
 __all__ = ["cohort"]
 
@@ -292,8 +294,8 @@ def withdraw(folder: Path, participant: str, /) -> None:
     """
     n_scans = Cohort.open(folder).withdraw(participant)
     print(
-        f"{folder}: {n_scans} scan(s) removed; models and copies made from it are not: make them"
-        " anew"
+        f"{folder}: {counted(n_scans, 'scan')} removed; models and copies made from it are not:"
+        " make them anew"
     )
 
 
@@ -323,7 +325,8 @@ def _build(
 def _tell(found: Cohort) -> None:
     people, left_out, atlas = found.people, found.excluded, found.atlas
     n_people = people["participant"].nunique()
-    print(f"{found.folder}: {len(people)} scans of {n_people} people, {found.about['description']}")
+    size = f"{counted(len(people), 'scan')} of {counted(n_people, 'person', 'people')}"
+    print(f"{found.folder}: {size}, {found.about['description']}")
     print(
         f"  atlas {atlas.name}: {atlas.n_rois} ROIs, {atlas.n_edges:,} edges, {atlas.digest[:12]}"
     )
@@ -334,13 +337,15 @@ def _tell(found: Cohort) -> None:
     if people["traveling"].any():
         travelers = people[people["traveling"]]
         n, where = travelers["participant"].nunique(), travelers["site"].nunique()
-        print(f"  traveling subjects: {n} people, {len(travelers)} scans, {where} sites")
+        print(
+            f"  traveling subjects: {counted(n, 'person', 'people')},"
+            f" {counted(len(travelers), 'scan')}, {counted(where, 'site')}"
+        )
     for line in (*found.about["rules"], *found.about["notes"]):
         print(f"  {line}")
     advice = " (`--excluded` lists them)" if len(left_out) else ""
-    print(f"  left out: {len(left_out)} scans{advice}")
-    alike = left_out["reason"].str.replace(r"\d[\d.]*", "#", regex=True)
-    for reason, n in alike.value_counts().items():
+    print(f"  left out: {counted(len(left_out), 'scan')}{advice}")
+    for reason, n in by_reason(left_out):
         print(f"    {n} x {reason}")
 
 

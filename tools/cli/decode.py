@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Annotated
 
 import cyclopts
+import pandas as pd
 
 from offline.blocks import open_executor
 from offline.cohort import Cohort
+from offline.cohort.exclusion import by_reason
 from offline.decoder.outputs import UnseenSite
+from offline.decoder.small_sites import least_people, require_people, without_small_sites
 from offline.decoder.study import (
     Harmonizer,
     Selector,
@@ -22,8 +25,9 @@ from offline.decoder.study import (
     write_study,
 )
 from offline.decoder.validate import validate
+from offline.numerals import counted
 from offline.report import roi_coordinates
-from offline.report.words import verdict
+from offline.report.words import transductive_sites, verdict
 
 __all__ = ["decode"]
 
@@ -112,6 +116,7 @@ def decode(
     target: str,
     positive: str | None = None,
     negative: str | None = None,
+    min_people_per_site: int = 1,
     recipe: Annotated[Recipe, cyclopts.Parameter(name="*")] = Recipe(),
     judging: Annotated[Judging, cyclopts.Parameter(name="*")] = Judging(),
     running: Annotated[Running, cyclopts.Parameter(name="*")] = Running(),
@@ -128,6 +133,9 @@ def decode(
         Value counted as positive.
     negative
         Value it is told from; the controls for a diagnosis.
+    min_people_per_site
+        Leave sites with fewer people of the sample out altogether; who that is goes into the
+        report's exclusions.
 
     Example
     -------
@@ -135,9 +143,12 @@ def decode(
     fcnef decode my-cohort --target age --harmonizer combat --permutations 200
     """
     opened = Cohort.open(cohort)
-    chosen = choose(opened, target, positive, negative)
+    chosen, small = without_small_sites(
+        choose(opened, target, positive, negative), min_people_per_site
+    )
     covariates = recipe.covariates or []
     harmonizer = make_harmonizer(recipe.harmonizer, chosen, covariates, target)
+    require_people(chosen, harmonizer)
     estimator = make_decoder(
         recipe.selector,
         chosen.positive is not None,
@@ -149,8 +160,8 @@ def decode(
     out = running.out or Path(f"decode-{target}")
     what = f"{chosen.positive} from {chosen.negative}" if chosen.positive else target
     _say(
-        f"{what}: {len(chosen.people)} scans x {opened.atlas.n_edges:,} edges; one run, then each"
-        f" site left out and {judging.permutations} permutations"
+        f"{what}: {counted(len(chosen.people), 'scan')} x {opened.atlas.n_edges:,} edges; one run,"
+        f" then each site left out and {counted(judging.permutations, 'permutation')}"
     )
     for line in chosen.told:
         _say(line)
@@ -172,20 +183,32 @@ def decode(
             say=_say,
         )
         if judging.disorders and target == "diagnosis":
-            table = disorders_table(opened, found, estimator, harmonizer, covariates, executor)
+            least = max(min_people_per_site, least_people(harmonizer, categorical=True))
+            table = disorders_table(
+                opened, found, estimator, harmonizer, covariates, executor, least
+            )
             found = dataclasses.replace(found, disorders=table)
+    found = dataclasses.replace(
+        found, settings={**found.settings, "min_people_per_site": min_people_per_site}
+    )
+    left_out = pd.concat([opened.excluded, small], ignore_index=True)
     report = write_study(
         found,
         out,
         atlas=opened.atlas,
         coordinates=coordinates,
-        title=f"{opened.about['description'] or cohort.name}: {what}",
-        excluded=list(opened.excluded["reason"].value_counts().items()),
-        notes=chosen.told,
+        title=f"Decoding {target}" + (f": {what}" if chosen.positive else ""),
+        excluded=by_reason(left_out),
+        notes=(f"Cohort {cohort.name}: {opened.about['description']}", *chosen.told),
         source={"cohort": opened.about["description"], "atlas": opened.atlas.digest},
     )
+    left_out.to_csv(out / "tables" / "excluded.tsv", sep="\t", index=False)
     for line in found.warnings:
         print(f"WARNING: {line}")
+    for line in found.notes:
+        print(f"NOTE: {line}")
+    for site in transductive_sites(found):
+        print(f"NOTE: {site} when left out: TRANSDUCTIVE, harmonized by controls of its own")
     said = verdict(found)
     print(said.sentence)
     print(said.reading.strip())
