@@ -14,6 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure as Canvas
 
 from offline.drawing import ACCENT, HALF_PAGE_IN, INK, QUIET, WARM, svg
+from offline.numerals import DASH, interval, number
 from offline.report.page import STYLE
 from offline.report.words import Verdict, versions
 from offline.twin.evaluate import Evaluation
@@ -21,7 +22,6 @@ from offline.twin.evaluate import Evaluation
 __all__ = ["group_figure", "twin_verdict", "write_twin_report"]
 
 TEMPLATE = Path(__file__).with_name("twin.html.j2")
-DASH = "–"
 
 
 @dataclass(frozen=True)
@@ -178,8 +178,8 @@ def _tiles(evaluation: Evaluation) -> list[tuple[str, str]]:
         twin = rows[rows["predictor"] == "twin"].iloc[0]
         others = rows[(rows["predictor"] != "twin") & rows["r"].notna()]
         best = others.loc[others["rmse_ms"].idxmin()]
-        value = _number(twin["r"]) if np.isfinite(twin["r"]) else "not measured"
-        tiles.append((f"r of the twin, {seen} ({best['predictor']}: {_number(best['r'])})", value))
+        value = number(twin["r"]) if np.isfinite(twin["r"]) else "not measured"
+        tiles.append((f"r of the twin, {seen} ({best['predictor']}: {number(best['r'])})", value))
     return tiles
 
 
@@ -252,11 +252,11 @@ def _response_rows(rows: pd.DataFrame) -> tuple[list[str], list[list[Cell]]]:
                 Cell(str(row.seen), False),
                 Cell(str(row.predictor), False),
                 Cell(str(int(row.n)), True),
-                Cell(_number(row.r) if measured else str(row.note), measured),
-                Cell(_interval(row.r_low, row.r_high), True),
-                Cell(_number(row.rmse_ms, 0), True),
-                Cell(_number(row.rmse_gain_ms, 1) if gained else DASH, True),
-                Cell(_interval(row.rmse_gain_low_ms, row.rmse_gain_high_ms, 1), True),
+                Cell(number(row.r) if measured else str(row.note), measured),
+                Cell(interval(row.r_low, row.r_high), True),
+                Cell(number(row.rmse_ms, 0), True),
+                Cell(number(row.rmse_gain_ms, 1) if gained else DASH, True),
+                Cell(interval(row.rmse_gain_low_ms, row.rmse_gain_high_ms, 1), True),
             ]
         )
     return columns, out
@@ -302,20 +302,10 @@ def _plain(table: pd.DataFrame) -> Table:
 
 def _cell(value: Any) -> Cell:
     if isinstance(value, float | np.floating):
-        return Cell(_number(float(value), 0 if abs(value) >= 100 else 3), True)
+        return Cell(number(float(value), 0 if abs(value) >= 100 else 3), True)
     if value is None:
         return Cell(DASH, False)
     return Cell(str(value), isinstance(value, int | np.integer))
-
-
-def _number(value: float, digits: int = 2) -> str:
-    return DASH if not np.isfinite(value) else f"{value:,.{digits}f}".replace("-", "−")
-
-
-def _interval(low: float, high: float, digits: int = 2) -> str:
-    if not np.isfinite(low):
-        return DASH
-    return f"{_number(low, digits)} to {_number(high, digits)}"
 
 
 def _methods(evaluation: Evaluation) -> Sequence[str]:
