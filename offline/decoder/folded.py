@@ -24,8 +24,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from offline.decoder.folds import deal
 from offline.decoder.infold import (
     centred_within_people,
-    fit_harmonizer,
     harmonize,
+    harmonized,
     require_trained_sites,
 )
 from offline.decoder.leakage import refuse_determined_target
@@ -305,15 +305,7 @@ def _fit_fold(
 ) -> _FoldResult:
     """Train on everyone else, then look at the people left out."""
     inside, outside = samples.rows[folds != fold], samples.rows[folds == fold]
-    harmonizer = None
-    X, held_out = samples.read(inside), samples.read(outside)
-    if decoder.harmonizer is not None:
-        assert samples.sites is not None
-        harmonizer = fit_harmonizer(decoder.harmonizer, samples, inside, X)
-        X = harmonize(harmonizer, X, samples.sites[inside], samples.covariates_of(inside))
-        held_out = harmonize(
-            harmonizer, held_out, samples.sites[outside], samples.covariates_of(outside)
-        )
+    X, held_out, harmonizer = harmonized(decoder.harmonizer, samples, inside, outside)
     if decoder.within_person:
         X = centred_within_people(X, samples.people[inside])
         held_out = centred_within_people(held_out, samples.people[outside])

@@ -20,7 +20,13 @@ from offline.errors import DecodeError
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["centred_within_people", "fit_harmonizer", "harmonize", "require_trained_sites"]
+__all__ = [
+    "centred_within_people",
+    "fit_harmonizer",
+    "harmonize",
+    "harmonized",
+    "require_trained_sites",
+]
 
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
@@ -64,6 +70,29 @@ def harmonize(
     if "covariates" in signature(fitted.transform).parameters:
         return np.asarray(fitted.transform(X, sites, covariates=covariates))
     return np.asarray(fitted.transform(X, sites))
+
+
+def harmonized(
+    harmonizer: Any, samples: Samples, inside: Ints, outside: Ints
+) -> tuple[Floats, Floats, Any]:
+    """Edges of a training fold and of the scans it leaves out, and the harmonizer fitted for them.
+
+    Parameters
+    ----------
+    harmonizer : estimator or None
+        Unfitted; None leaves edges as they are.
+    samples : Samples
+    inside, outside : ndarray of int64
+        Rows of the training fold and of the others.
+    """
+    X, held_out = samples.read(inside), samples.read(outside)
+    if harmonizer is None:
+        return X, held_out, None
+    sites, covariates_of = _sites(samples), samples.covariates_of
+    fitted = fit_harmonizer(harmonizer, samples, inside, X)
+    X = harmonize(fitted, X, sites[inside], covariates_of(inside))
+    held_out = harmonize(fitted, held_out, sites[outside], covariates_of(outside))
+    return X, held_out, fitted
 
 
 def require_trained_sites(samples: Samples, folds: Ints) -> None:
