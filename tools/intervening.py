@@ -49,7 +49,7 @@ class Edit:
     seen: int = 0
     size: Literal["own", "shrunken"] = "own"
     exact: int = 3
-    permutations: int = 19
+    permutations: int = 99
 
 
 def edited(
@@ -60,13 +60,8 @@ def edited(
     from offline.report.twins import group_figure
     from offline.twin.background import backgrounds_of
     from offline.twin.files import require_real
-    from offline.twin.intervene import (
-        edge_places,
-        group_view,
-        intervene,
-        plan_edges,
-        spread_of_edges,
-    )
+    from offline.twin.intervene import edge_places, spread_of_edges
+    from offline.twin.responders import group_view, plan_edges
 
     if plan is not None:
         require_real(fitted, "a plan")
@@ -77,8 +72,8 @@ def edited(
         training = _training(fitted, everybody)
         training_edges, _ = require_edges_of(training)
         known = backgrounds_of(fitted, training_edges, training.examples, threads=threads)
-    found = intervene(
-        fitted, edges, places, delta, study.examples, behaviour, backgrounds=known, threads=threads
+    found = fitted.intervene(
+        edges, places, delta, study.examples, behaviour, backgrounds=known, threads=threads
     )
     view = group_view(found, edit.target, sign)
     out.mkdir(parents=True, exist_ok=True)
@@ -110,10 +105,10 @@ def screened(
     training_edges, _ = require_edges_of(training)
     null = permutation_null(
         fitted, training_edges, training.examples, edges, study.examples, edit.target,
-        edit.permutations, sites=training.sites, say=say, threads=threads,
+        edit.permutations, behaviour=behaviour, sites=training.sites, say=say, threads=threads,
     )  # fmt: skip
     table = recommend(
-        fitted, edges, study.examples, null, edit.target, sign, edit.exact, behaviour,
+        fitted, edges, study.examples, null, sign, edit.exact, behaviour,
         size_sd=abs(edit.size_sd), threads=threads,
     )  # fmt: skip
     out.mkdir(parents=True, exist_ok=True)

@@ -11,20 +11,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from offline.atlas import Atlas
-from offline.errors import AtlasError, ScaleError, TwinError
+from offline.errors import TwinError
+from offline.twin.edges import require_edges
 from offline.twin.examples import Examples
 from offline.twin.members import Member
 from offline.twin.model import Settings
 from offline.twin.shot import infer_codes, readings
 from offline.twin.train import Watch, deal_people, deterministic, fit_members
 
-__all__ = ["Simulation", "Twin", "require_edges"]
+if TYPE_CHECKING:
+    from offline.twin.background import Background
+    from offline.twin.effects import Intervention
+
+__all__ = ["Simulation", "Twin", "digest_of_name"]
 
 Provenance = Literal["real", "synthetic"]
 Float64 = NDArray[np.float64]
@@ -174,8 +179,8 @@ class Twin:
         TwinError
             If the task has other channels, or behaviour is asked for in the whole form.
         """
-        z = require_edges(fc, self.atlas, task.people)
-        self._require_task(task)
+        z = self.edges_of(fc, task.people)
+        self.require_task(task)
         if behaviour is not None and behaviour.people != task.people:
             raise TwinError("expected behaviour of the people of the task, found others")
         present = task.onset >= 0
@@ -204,6 +209,56 @@ class Twin:
         probability[~present] = np.nan
         return Simulation(task.people, rt_s, by_condition, probability, self.conditions)
 
+    def intervene(
+        self,
+        fc: ArrayLike,
+        edges: ArrayLike,
+        delta_z: ArrayLike,
+        task: Examples,
+        behaviour: Examples | None = None,
+        *,
+        targets: Sequence[str] | None = None,
+        backgrounds: Sequence[Background] | None = None,
+        threads: int = 1,
+    ) -> Intervention:
+        """Edit edges of people's connectomes and let their twins do the task again.
+
+        Parameters
+        ----------
+        fc : array_like, shape (n_people, n_edges)
+            Fisher z, rows as `task.people`.
+        edges : array_like of int, shape (n,)
+            Places of the edges in the atlas.
+        delta_z : array_like of float, shape (n,) or (n_people, n)
+            Fisher z to add; at most one SD of the edge between training people.
+        task : Examples
+            What they see.
+        behaviour : Examples or None
+            Trials already done by the same people.
+        targets : sequence of str or None
+            As `outcomes.Target.parse` reads them; None for all.
+        backgrounds : sequence of Background or None
+            Of `background.backgrounds_of`, for effects in their own size; None: shrunken ones.
+        threads : int
+            Of torch.
+
+        Returns
+        -------
+        Intervention
+            With an interval for each person.
+
+        Raises
+        ------
+        AtlasError, ScaleError, TwinError
+            As of `simulate`, and if an edit is too large or names no edge.
+        """
+        from offline.twin.intervene import intervene
+
+        return intervene(
+            self, fc, edges, delta_z, task, behaviour, targets=targets, backgrounds=backgrounds,
+            threads=threads,
+        )  # fmt: skip
+
     def who(self, member: Member, edges: Float64, behaviour: Examples | None) -> Float64:
         """What a member's network takes of people: of their edges, and of trials where given."""
         who = member.who(edges)
@@ -228,7 +283,7 @@ class Twin:
 
     def outside(self, fc: ArrayLike, people: Sequence[str]) -> NDArray[np.bool_]:
         """Whose connectome is outside the training distribution of most members that may tell."""
-        z = require_edges(fc, self.atlas, people)
+        z = self.edges_of(fc, people)
         votes = np.zeros(len(z))
         counts = np.zeros(len(z))
         seen: dict[int, NDArray[np.bool_]] = {}
@@ -240,7 +295,23 @@ class Twin:
             counts += tells
         return np.asarray(votes > 0.5 * counts)
 
-    def _require_task(self, task: Examples) -> None:
+    def edges_of(self, fc: ArrayLike, people: Sequence[str]) -> Float64:
+        """People's connectomes as float64 (n_people, n_edges), checked.
+
+        Raises
+        ------
+        AtlasError, ScaleError, TwinError
+            As of `edges.require_edges`, the scale judged by the training people.
+        """
+        return require_edges(fc, self.atlas, people, self.members[0].basis)
+
+    def require_task(self, task: Examples) -> None:
+        """Refuse a task that is not encoded as the training data.
+
+        Raises
+        ------
+        TwinError
+        """
         for name in ("channels", "conditions"):
             expected, found = getattr(self, name), getattr(task, name)
             if expected != found:
@@ -248,64 +319,6 @@ class Twin:
                     f"expected a task with the {name} {', '.join(expected)}, found"
                     f" {', '.join(found)}; encode it as the twin's training data"
                 )
-
-
-def require_edges(fc: ArrayLike, atlas: Atlas, people: Sequence[str]) -> Float64:
-    """Edges as float64 (n_people, n_edges), checked; whole matrices are taken apart.
-
-    Parameters
-    ----------
-    fc : array_like, shape (n_people, n_edges) or (n_people, n_rois, n_rois)
-        Fisher z. The diagonal of matrices is not looked at.
-    atlas : Atlas
-    people : sequence of str
-        To name who is wrong.
-
-    Raises
-    ------
-    AtlasError
-        If the size is not that of the atlas, or a matrix is not symmetric.
-    ScaleError
-        If the values are correlations, or of no scale known.
-    TwinError
-        If the number of people is another, or an ROI is NaN.
-    """
-    z = np.asarray(fc, np.float64)
-    if z.ndim == 3 and z.shape[1:] == (atlas.n_rois, atlas.n_rois):
-        a, b = atlas.edges().T
-        upper, lower = z[:, a, b], z[:, b, a]
-        wrong = ~np.all(np.isclose(upper, lower, atol=1e-6, equal_nan=True), axis=1)
-        if wrong.any():
-            raise AtlasError(
-                f"expected symmetric matrices, found that of {_first(people, wrong)} is not; give"
-                " Fisher z of ROI by ROI"
-            )
-        z = upper
-    if z.ndim != 2 or z.shape[1] != atlas.n_edges:
-        raise AtlasError(
-            f"expected {atlas.n_edges} edges of the {atlas.n_rois} ROIs of atlas {atlas.name},"
-            f" found an array of shape {z.shape}; take connectomes of this atlas"
-        )
-    if len(z) != len(people):
-        raise TwinError(
-            f"expected connectomes of {len(people)} people, found {len(z)}; one row a person"
-        )
-    lost = ~np.isfinite(z).all(axis=1)
-    if lost.any():
-        edge = int(np.flatnonzero(~np.isfinite(z[np.flatnonzero(lost)[0]]))[0])
-        a, b = atlas.edges()[edge]
-        raise TwinError(
-            f"expected finite edges, found NaN in {_first(people, lost)} at"
-            f" {atlas.labels[a]}--{atlas.labels[b]}; leave out the ROI, or the person"
-        )
-    # strong edges of every person pass 1 in Fisher z and never do in r
-    if len(z) and atlas.n_rois >= 30 and np.abs(z).max(axis=1).max() <= 1.0:
-        raise ScaleError(
-            "expected Fisher z, found no value beyond ±1 as in correlations; give np.arctanh(r)"
-        )
-    if np.abs(z).max(initial=0.0) > 10.0:
-        raise ScaleError("expected Fisher z, found values beyond ±10; check what they are")
-    return z
 
 
 def digest_of_name(name: str) -> str:
@@ -320,7 +333,3 @@ def _mean_over(values: Float64, keep: NDArray[np.bool_]) -> Float64:
     counts = keep.sum(axis=(1, 2))
     total = np.where(keep, values, 0.0).sum(axis=(1, 2))
     return np.asarray(np.where(counts > 0, total / np.maximum(counts, 1), np.nan))
-
-
-def _first(people: Sequence[str], wrong: NDArray[np.bool_]) -> str:
-    return f"sub-{people[int(np.flatnonzero(wrong)[0])].removeprefix('sub-')}"

@@ -289,9 +289,8 @@ def intervene(
 ) -> None:
     """Edit connections and run the twins again: what would change, and for whom.
 
-    Without `--edge` all edges of each person are screened, the best are run exactly, and few or
-    none qualify against a null; only people who were not trained with can have such an edge
-    (`fcnef twin fit --without`).
+    Without `--edge` all edges of each person are screened, the surest are run exactly, and few or
+    none qualify against a null.
 
     Parameters
     ----------

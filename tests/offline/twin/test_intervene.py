@@ -12,15 +12,8 @@ torch = pytest.importorskip("torch", reason="torch is not installed (fcnef[offli
 
 from offline.errors import AtlasError, ScaleError, TwinError  # noqa: E402
 from offline.twin.background import backgrounds_of  # noqa: E402
-from offline.twin.intervene import (  # noqa: E402
-    ask,
-    edge_places,
-    group_view,
-    intervene,
-    jackknife,
-    plan_edges,
-    spread_of_edges,
-)
+from offline.twin.effects import jackknife, normal_interval  # noqa: E402
+from offline.twin.intervene import ask, edge_places, spread_of_edges  # noqa: E402
 from offline.twin.model import Settings  # noqa: E402
 from offline.twin.outcomes import (  # noqa: E402
     Target,
@@ -30,14 +23,8 @@ from offline.twin.outcomes import (  # noqa: E402
     slopes,
     targets_of,
 )
-from offline.twin.screen import (  # noqa: E402
-    Null,
-    _among,
-    importance,
-    permutation_null,
-    recommend,
-    screen,
-)
+from offline.twin.responders import group_view, plan_edges  # noqa: E402
+from offline.twin.slopes import edge_slopes  # noqa: E402
 from offline.twin.twin import Twin  # noqa: E402
 from tests.offline.twin.tasks_of import small  # noqa: E402
 
@@ -104,7 +91,7 @@ def test_a_response_is_the_beta_of_predicted_bold(twin, new):
 def test_an_intervention_is_the_edited_connectome_doing_the_task(twin, new):
     z, task = new
     _, sd = spread_of_edges(twin)
-    found = intervene(twin, z, [7], 0.5 * sd[[7]], task, targets=["rt"])
+    found = twin.intervene(z, [7], 0.5 * sd[[7]], task, targets=["rt"])
     done = [not why for why in found.refused]
     assert sum(done) > 5
     edited = z.copy()
@@ -120,7 +107,7 @@ def test_what_trials_say_beyond_the_connectome_stays(twin, new):
     z, task = new
     _, sd = spread_of_edges(twin)
     behaviour = task.first(20)
-    found = intervene(twin, z, [7], 0.5 * sd[[7]], task, behaviour, targets=["rt"])
+    found = twin.intervene(z, [7], 0.5 * sd[[7]], task, behaviour, targets=["rt"])
     told = twin.simulate(z, task, behaviour).rt_s
     assert np.allclose(found.before[0], told, rtol=1e-5)
     assert np.isfinite(found.change).any()
@@ -131,9 +118,9 @@ def test_own_effects_point_where_the_shrunken_ones_do_and_have_intervals_for_all
     _, sd = spread_of_edges(twin)
     known = backgrounds_of(twin, people.edges[:30], examples.of(np.arange(30)))
     dose = np.linspace(-0.5, 0.5, 45)[:, None] * sd[[7]]
-    asked = twin, people.edges, [7], dose, examples
-    own = intervene(*asked, targets=["rt"], backgrounds=known)
-    shrunken = intervene(*asked, targets=["rt"])
+    asked = people.edges, [7], dose, examples
+    own = twin.intervene(*asked, targets=["rt"], backgrounds=known)
+    shrunken = twin.intervene(*asked, targets=["rt"])
     assert own.refused == shrunken.refused
     done = np.array([not why for why in own.refused]) & (np.abs(dose[:, 0]) > 0.0)
     assert np.isfinite(own.low[0, done]).all()  # people of the training data have one here
@@ -143,19 +130,19 @@ def test_own_effects_point_where_the_shrunken_ones_do_and_have_intervals_for_all
 
 def test_slopes_of_all_edges_tell_small_exact_runs(twin, new):
     z, task = new
-    found = screen(twin, z, task)
+    found = edge_slopes(twin, z, task)
     _, sd = spread_of_edges(twin)
-    for edge in np.argsort(-np.abs(found.slope[2]))[:3]:
-        ran = intervene(twin, z, [edge], 0.2 * sd[[edge]], task, targets=["rt"])
+    for edge in np.argsort(-np.abs(found[2]))[:3]:
+        ran = twin.intervene(z, [edge], 0.2 * sd[[edge]], task, targets=["rt"])
         alone = np.array([not why for why in ran.refused]) & (ran.others == 0.0)
-        slope = 0.2 * found.slope[alone, edge]
+        slope = 0.2 * found[alone, edge]
         assert np.allclose(ran.change[0, alone], slope, rtol=0.2, atol=2e-6)
 
 
 def test_people_of_the_training_data_have_no_interval(twin, training):
     people, examples = training
     _, sd = spread_of_edges(twin)
-    found = intervene(twin, people.edges, [3], 0.3 * sd[[3]], examples, targets=["rt"])
+    found = twin.intervene(people.edges, [3], 0.3 * sd[[3]], examples, targets=["rt"])
     done = np.array([not why for why in found.refused])
     assert np.isnan(found.low[0, :30]).all()
     assert done[30:].any()
@@ -176,77 +163,27 @@ def test_the_interval_is_the_delete_a_group_jackknife_of_a_mean():
     assert (low[0], high[0]) == pytest.approx((groups.mean() - reach, groups.mean() + reach))
 
 
+def test_a_normal_interval_is_not_made_narrower_by_members_that_share_people():
+    """Three members alike say no more than one; a member that does not tell is not counted."""
+    change = np.array([[1.0, 2.0], [1.0, np.nan], [1.0, 4.0]])
+    value, low, high = normal_interval(change, np.where(np.isfinite(change), 0.25, np.nan))
+    assert value == pytest.approx([1.0, 3.0])
+    reach = stats.norm.ppf(0.95) * 0.5
+    assert (low, high) == (pytest.approx(value - reach), pytest.approx(value + reach))
+
+
 def test_far_people_are_refused(twin, new):
     z, task = new
     _, sd = spread_of_edges(twin)
-    found = intervene(twin, z + 1.2, [3], 0.1 * sd[[3]], task, targets=["rt"])
+    found = twin.intervene(z + 1.2, [3], 0.1 * sd[[3]], task, targets=["rt"])
     assert all(found.refused)
     assert np.isnan(found.change).all()
-
-
-def test_an_exchange_of_all_is_one_of_some():
-    order = np.array([2, 0, 4, 1, 3])
-    assert np.array_equal(_among(order, np.arange(5)), order)
-    # 1 is not there: who would get theirs gets what 1 gets
-    assert np.array_equal(_among(order, np.array([0, 2, 3, 4])), [1, 3, 0, 2])
-
-
-def test_the_null_is_of_its_training_people_and_keeps_who_they_are(twin, training, new):
-    people, examples = training
-    z, task = new
-    own = examples.of(np.arange(30))
-    null = permutation_null(twin, people.edges[:30], own, z, task, n_permutations=3)
-    assert null.largest.shape == (3, 15)
-    assert (null.largest > 0.0).all()
-    with pytest.raises(TwinError, match="the 30 people the twin was trained with"):
-        permutation_null(twin, people.edges[:29], own.of(np.arange(29)), z, task)
-    assert np.isinf(null.bound).all()  # three permutations cannot say 5 %
-    largest = np.arange(19.0)[:, None]
-    assert Null(largest).bound == 18.0
-    assert Null(np.arange(39.0)[:, None]).bound == 37.0
-
-
-def test_recommendation_says_why_not(twin, new):
-    z, task = new
-    wide = Null(np.full((19, 15), 10.0))
-    found = recommend(twin, z, task, wide, n_exact=1)
-    assert len(found) == 15
-    assert not found["qualifies"].any()
-    assert found["why_not"].str.len().min() > 0
-    with pytest.raises(TwinError, match="direction -1 or 1"):
-        recommend(twin, z, task, wide, direction=0)
-
-
-def test_an_edge_that_does_it_all_is_found_and_qualifies(twin, new):
-    """One network for all folds, whose codes follow one edge; folds differ by a tenth."""
-    z, task = new
-    edge, one = 11, twin.members[0]
-    slope = slopes(one, task, one.who(z), Target("rt")).mean(axis=0)
-    linear = np.outer(one.basis.components[:, edge], 40.0 * np.sign(slope))
-    members = tuple(
-        replace(
-            one,
-            fold=k,
-            map=replace(one.map, linear=size * linear, quadratic=0.0 * one.map.quadratic),
-        )
-        for k, size in enumerate((0.9, 1.0, 1.1))
-    )
-    known = replace(twin, members=members)
-    assert np.argmax(importance(known, z, task)) == edge
-    found = recommend(known, z, task, Null(np.zeros((19, 15))), n_exact=1)
-    hit = found[found["qualifies"]]
-    assert len(hit) > 5
-    assert (hit["change"] < 0.0).all()
-    assert (hit["edge"] == edge).mean() > 0.5
-    largest = 2.0 * np.abs(screen(known, z, task).slope).max(axis=1)
-    none = recommend(known, z, task, Null(np.tile(largest, (19, 1))), n_exact=1)
-    assert none["why_not"].str.contains("no larger than the best edge").sum() > 5
 
 
 def test_plans_are_of_real_twins_and_certain_effects(twin, new):
     z, task = new
     _, sd = spread_of_edges(twin)
-    found = intervene(twin, z, [3, 9], np.array([0.4, -0.2]) * sd[[3, 9]], task, targets=["rt"])
+    found = twin.intervene(z, [3, 9], np.array([0.4, -0.2]) * sd[[3, 9]], task, targets=["rt"])
     k = next(k for k, why in enumerate(found.refused) if not why)
     person = task.people[k]
     with pytest.raises(TwinError, match="expected a twin of real people for a plan"):
@@ -273,7 +210,7 @@ def test_plans_are_of_real_twins_and_certain_effects(twin, new):
 def test_the_group_view_is_sorted_and_says_why_not(twin, new):
     z, task = new
     _, sd = spread_of_edges(twin)
-    found = intervene(twin, z, [3], 0.4 * sd[[3]], task, targets=["rt"])
+    found = twin.intervene(z, [3], 0.4 * sd[[3]], task, targets=["rt"])
     view = group_view(found, "rt", -1)
     change = view["change"].to_numpy()
     assert (np.diff(change[np.isfinite(change)]) >= 0.0).all()
@@ -291,15 +228,15 @@ def test_connectomes_that_are_none_of_this_atlas_are_refused(twin, new):
     skewed[:, 0, 1] = 0.2
     for wrong, error, message in (
         (z[:, :-1], AtlasError, "expected 435 edges"),
-        (np.tanh(0.5 * z), ScaleError, "as in correlations"),
+        (100.0 * z, ScaleError, "beyond ±10"),
         (lost, TwinError, "NaN in sub-P0032"),
         (skewed, AtlasError, "symmetric"),
     ):
         with pytest.raises(error, match=message):
-            intervene(twin, wrong, [3], delta, task)
+            twin.intervene(wrong, [3], delta, task)
     other = replace(task, channels=("a",))
     with pytest.raises(TwinError, match="expected a task with the channels"):
-        intervene(twin, z, [3], delta, other)
+        twin.intervene(z, [3], delta, other)
 
 
 def test_edges_and_targets_are_found_by_name(twin):

@@ -1,0 +1,188 @@
+"""Which edge to edit: own effects of all, exchanged codes as their null, and who has none."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed (fcnef[offline])")
+
+from offline.errors import TwinError  # noqa: E402
+from offline.twin.association import Directions  # noqa: E402
+from offline.twin.background import Background  # noqa: E402
+from offline.twin.hyper import fit_basis  # noqa: E402
+from offline.twin.model import Settings  # noqa: E402
+from offline.twin.outcomes import Target, slopes  # noqa: E402
+from offline.twin.screen import (  # noqa: E402
+    Null,
+    _among,
+    importance,
+    permutation_null,
+    recommend,
+)
+from offline.twin.twin import Twin  # noqa: E402
+from tests.offline.twin.tasks_of import small  # noqa: E402
+
+SETTINGS = Settings(units=8, rank=3, epochs=3, batch=15, folds=3, check_every=3)
+
+
+@pytest.fixture(scope="module")
+def training():
+    return small("linear", n_people=75)
+
+
+@pytest.fixture(scope="module")
+def twin(training):
+    people, examples = training
+    rows = np.arange(60)
+    return Twin.fit(people.edges[:60], examples.of(rows), people.atlas, "synthetic", SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def new(training):
+    people, examples = training
+    return people.edges[60:], examples.of(np.arange(60, 75))
+
+
+@pytest.fixture(scope="module")
+def null(twin, training, new):
+    people, examples = training
+    own = examples.of(np.arange(60))
+    return permutation_null(twin, people.edges[:60], own, *new, n_permutations=19)
+
+
+def drawn(seed: int, n_people: int = 40, n_edges: int = 300):
+    rng = np.random.default_rng(seed)
+    edges = rng.standard_normal((n_people, 12)) @ rng.standard_normal((12, n_edges))
+    edges += rng.standard_normal((n_people, n_edges))
+    return rng, edges, fit_basis(edges)
+
+
+def test_own_effects_of_all_edges_are_those_of_single_edits(monkeypatch):
+    """One SD of an edge, as an edit before a background of first degree alone."""
+    monkeypatch.setattr("offline.twin.background.DEGREES", (0.0,))
+    rng, edges, basis = drawn(0)
+    codes = rng.standard_normal((40, 3)) + edges[:, [7, 7, 9]]
+    found = Directions.of(basis, edges).associate(codes)
+    single = Background.of(SimpleNamespace(basis=basis), edges, codes)
+    for edge in (7, 9, 200):
+        after = edges[:1].copy()
+        after[:, edge] += basis.scale[edge]
+        effect, covariance = single.effect(edges[:1], after)
+        assert np.allclose(found.effect[edge], effect[0], rtol=1e-6)
+        assert np.allclose(found.covariance[edge], covariance[0], rtol=1e-6)
+    slope = rng.standard_normal((2, 3))
+    change, variance = found.on(slope)
+    assert np.allclose(change[1, 9], slope[1] @ found.effect[9])
+    assert np.allclose(variance[1, 9], slope[1] @ found.covariance[9] @ slope[1])
+
+
+def test_an_edge_that_is_the_same_in_everybody_has_no_effect():
+    rng, edges, _ = drawn(1)
+    edges[:, 3] = 0.2
+    basis = fit_basis(edges)
+    found = Directions.of(basis, edges).associate(rng.standard_normal((40, 2)))
+    assert np.allclose(found.effect[3], 0.0, atol=1e-12)
+    assert np.isfinite(found.covariance).all()
+
+
+def test_the_null_is_of_the_very_statistic(twin, training, new, monkeypatch):
+    """Everybody keeping their own codes, the largest is that of the edges themselves."""
+    people, examples = training
+    monkeypatch.setattr("offline.twin.screen._exchanged", lambda groups, rng: np.arange(60))
+    own = examples.of(np.arange(60))
+    found = permutation_null(twin, people.edges[:60], own, *new, n_permutations=1)
+    assert np.array_equal(found.largest[0], np.abs(found.t).max(axis=1))
+
+
+def test_an_exchange_of_all_is_one_of_some():
+    order = np.array([2, 0, 4, 1, 3])
+    assert np.array_equal(_among(order, np.arange(5)), order)
+    # 1 is not there: who would get theirs gets what 1 gets
+    assert np.array_equal(_among(order, np.array([0, 2, 3, 4])), [1, 3, 0, 2])
+
+
+def test_the_null_is_of_its_training_people_and_keeps_who_they_are(twin, training, new, null):
+    people, examples = training
+    own = examples.of(np.arange(60))
+    assert null.largest.shape == (19, 15)
+    assert (null.largest > 0.0).all()
+    assert null.t.shape == new[0].shape
+    with pytest.raises(TwinError, match="the 60 people the twin was trained with"):
+        permutation_null(twin, people.edges[:59], own.of(np.arange(59)), *new)
+    with pytest.raises(TwinError, match="expected connectomes of 60 people"):
+        permutation_null(twin, people.edges[:59], own, *new)
+
+
+def test_the_bound_is_what_five_percent_reach():
+    t = np.zeros((1, 3))
+    assert np.isinf(Null("rt", t, np.ones((3, 1)), ()).bound)  # three cannot say 5 %
+    assert Null("rt", t, np.arange(19.0)[:, None], ()).bound == 18.0
+    assert Null("rt", t, np.arange(39.0)[:, None], ()).bound == 37.0
+    assert Null("rt", t, np.arange(99.0)[:, None], ()).bound == 94.0
+
+
+def test_recommendation_says_why_not(twin, new, null):
+    z, task = new
+    wide = replace(null, largest=np.full((19, 15), 100.0))
+    found = recommend(twin, z, task, wide, n_exact=1)
+    assert len(found) == 15
+    assert not found["qualifies"].any()
+    assert found["why_not"].str.len().min() > 0
+    with pytest.raises(TwinError, match="direction -1 or 1"):
+        recommend(twin, z, task, wide, direction=0)
+
+
+@pytest.fixture(scope="module")
+def planted(twin, training, new):
+    """A twin of whose training people one edge makes up the mean RT."""
+    people, examples = training
+    edge, own = 11, examples.of(np.arange(60))
+    z = (people.edges[:60, edge] - people.edges[:60, edge].mean()) / people.edges[:60, edge].std()
+    slower = np.where(np.isfinite(own.log_rt), -0.25 + 0.15 * z[:, None, None], np.nan)
+    slower += 0.01 * np.random.default_rng(0).standard_normal(slower.shape)
+    own = replace(own, log_rt=slower)
+    found = permutation_null(twin, people.edges[:60], own, *new, n_permutations=19)
+    return edge, own, found
+
+
+def test_an_edge_that_does_it_all_comes_first_and_qualifies(twin, new, planted):
+    z, task = new
+    edge, _, null = planted
+    assert (np.abs(null.t).argmax(axis=1) == edge).all()
+    found = recommend(twin, z, task, null, n_exact=1)
+    hit = found[found["qualifies"]]
+    assert len(hit) > 5
+    assert (hit["edge"] == edge).all()
+    assert (hit["change"] < 0.0).all()
+    assert (hit["delta_z"] < 0.0).all()
+    slower = recommend(twin, z, task, null, direction=1, n_exact=1)
+    assert (slower[slower["qualifies"]]["delta_z"] > 0.0).all()
+    none = recommend(twin, z, task, replace(null, largest=100.0 * null.largest), n_exact=1)
+    assert none["why_not"].str.contains("no larger than the best edge").sum() > 5
+
+
+def test_people_of_the_training_data_can_have_an_edge(twin, training, planted):
+    """One fold alone may tell them; the interval is that of the edge, not of the folds."""
+    people, _ = training
+    edge, own, _ = planted
+    z = people.edges[:60]
+    null = permutation_null(twin, z, own, z, own, n_permutations=19)
+    found = recommend(twin, z, own, null, n_exact=1)
+    assert found["qualifies"].sum() > 10
+    # who would leave what is plausible has another, or none
+    assert (found[found["qualifies"]]["edge"] == edge).mean() > 0.8
+
+
+def test_importance_follows_the_twins_map(twin, new):
+    """A map whose codes follow one edge alone."""
+    z, task = new
+    edge, one = 11, twin.members[0]
+    slope = slopes(one, task, one.who(z), Target("rt")).mean(axis=0)
+    linear = np.outer(one.basis.components[:, edge], 40.0 * np.sign(slope))
+    code_map = replace(one.map, linear=linear, quadratic=0.0 * one.map.quadratic)
+    known = replace(twin, members=(replace(one, map=code_map),))
+    assert np.argmax(importance(known, z, task)) == edge
