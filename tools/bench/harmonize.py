@@ -1,8 +1,10 @@
 """Harmonizers: conformity with published ComBat programs, cost beside them, and known truth.
 
-All data are simulated. Published packages run in an environment of their own that is made under
-`.cache`; every timing is CPU time of fit and transform in a fresh process, one BLAS thread, and
-memory is the largest resident set from the moment the input is there, the input included.
+All data are simulated. Cost is measured in environments made under `.cache`: one for the published
+packages, one with what `fcnef[decoder]` installs and nothing else (whatever a developer has beside
+it counts too: pandas loads pyarrow, 36 MB, where it finds it). Every timing is CPU time of fit and
+transform in a fresh process, one BLAS thread, and memory is the largest resident set from the
+moment the input is there, the input included.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 import venv
 from pathlib import Path
 from typing import Any
@@ -34,7 +37,7 @@ from tools.bench.harmonize_truth import (
 __all__ = ["conformity", "cost", "prove"]
 
 ROOT = Path(__file__).parents[2]
-FOLDER = ROOT / ".cache" / "rivals" / "combat"
+FOLDERS = ROOT / ".cache" / "rivals"
 PACKAGES = ("neuroCombat==0.2.12", "neuroHarmonize==2.5.2", "combatlearn==2.3.0")
 ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
 
@@ -216,7 +219,10 @@ def _job(
     package: str, given: tuple[Any, ...], cases: list[dict[str, Any]], keep: bool = False
 ) -> dict[str, Any]:
     """Run one package on one problem in a process of its own."""
-    python = Path(sys.executable) if package == "fcnef" else _python()
+    if package == "fcnef":
+        python = _python(FOLDERS / "fcnef", (f"{ROOT}[decoder]",), _requirements())
+    else:
+        python = _python(FOLDERS / "combat", PACKAGES, " ".join(PACKAGES))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         job = {"package": package, "problem": given, "cases": cases, "keep": keep}
@@ -249,9 +255,8 @@ def _store_job() -> dict[str, Any]:
 
 
 def _run(command: list[str], folder: Path) -> dict[str, Any]:
-    subprocess.run(
-        command, cwd=ROOT, env={**os.environ, **ONE_THREAD}, check=True, stdout=subprocess.DEVNULL
-    )
+    environment = {**os.environ, **ONE_THREAD, "PYTHONPATH": str(ROOT)}
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
     done: dict[str, Any] = json.loads((folder / "done.json").read_text())
     return done
 
@@ -263,17 +268,21 @@ def _scratch() -> Path:
     return folder
 
 
-def _python() -> Path:
-    """The rivals' interpreter; their environment is made when first needed."""
-    python = FOLDER / "bin" / "python"
-    wanted = " ".join(PACKAGES)
-    ready = FOLDER / "ready"
+def _python(folder: Path, packages: tuple[str, ...], wanted: str) -> Path:
+    """An environment's interpreter; it is made when first needed, and when `wanted` changes."""
+    python, ready = folder / "bin" / "python", folder / "ready"
     if not ready.exists() or ready.read_text() != wanted:
-        venv.create(FOLDER, with_pip=True, clear=True)
-        install = [str(python), "-m", "pip", "install", "-q", *PACKAGES]
+        venv.create(folder, with_pip=True, clear=True)
+        install = [str(python), "-m", "pip", "install", "-q", *packages]
         subprocess.run(install, check=True, stdout=sys.stderr)
         ready.write_text(wanted)
     return python
+
+
+def _requirements() -> str:
+    """What fcnef needs, as text; the code itself is taken from the checkout."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return json.dumps([project["dependencies"], project["optional-dependencies"]["decoder"]])
 
 
 def _regime_means(truth: list[dict[str, Any]]) -> list[dict[str, Any]]:
