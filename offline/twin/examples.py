@@ -155,14 +155,7 @@ def examples_of(segments: Segments, people: Sequence[str] | None = None) -> Exam
         If a person has no segment, or no correct trial at all.
     """
     names = tuple(segments.people if people is None else people)
-    own = {name: np.flatnonzero(segments.person == k) for k, name in enumerate(segments.people)}
-    for name in names:
-        if not len(own.get(name, ())):
-            raise TwinError(f"expected trials of sub-{name}, found none; leave the person out")
-    n_segments = max(len(own[name]) for name in names)
-    places = np.full((len(names), n_segments), -1)
-    for row, name in enumerate(names):
-        places[row, : len(own[name])] = own[name]
+    places = _places(segments, names)
     padded = places < 0
 
     def laid(values: NDArray, empty: float) -> NDArray:  # type: ignore[type-arg]
@@ -172,35 +165,23 @@ def examples_of(segments: Segments, people: Sequence[str] | None = None) -> Exam
 
     onset = laid(segments.onset_step, -1)
     rt_s, correct = laid(segments.rt_s, np.nan), laid(segments.correct, 0)
-    with np.errstate(invalid="ignore"):
-        log_rt = np.where(correct & (rt_s > 0.0), np.log(rt_s), np.nan)
-    silent = np.flatnonzero(~np.isfinite(log_rt).any(axis=(1, 2)))
-    if len(silent):
-        raise TwinError(
-            f"expected a correct trial of everybody, found none of sub-{names[silent[0]]}; leave"
-            " out who missed all trials"
-        )
     missed = laid(segments.missed, 0).astype(bool)
     choice = np.where(missed, segments.n_actions, laid(segments.choice, -1))
-    response = onset + np.floor(np.nan_to_num(rt_s) / segments.step_s).astype(np.int64)
-    answered = (choice >= 0) & ~missed & np.isfinite(rt_s) & (response < segments.inputs.shape[1])
     inputs = laid(segments.inputs, 0.0)
-    regions = segments.regions if segments.bold is not None else ()
     bold = np.zeros((*places.shape, 0, 0), np.float32)
     bold_s = np.zeros((*places.shape, 0))
     if segments.bold is not None and segments.bold_s is not None:
         bold, bold_s = laid(segments.bold, np.nan), laid(segments.bold_s, np.nan)
-    run = segments.task * len(segments.runs) + segments.run
     return Examples(
         people=names,
         inputs=np.concatenate([inputs, np.ones_like(inputs[..., :1])], axis=-1),
         start_step=laid(np.round(segments.start_s / segments.step_s).astype(np.int64), -1),
-        run=laid(run, -1),
+        run=laid(segments.task * len(segments.runs) + segments.run, -1),
         onset=onset,
         end=_ends(onset, segments.inputs.shape[1], segments.step_s),
-        log_rt=log_rt,
+        log_rt=_log_rt(rt_s, correct, names),
         choice=choice,
-        response_step=np.where(answered, response, -1),
+        response_step=_response_steps(onset, rt_s, (choice >= 0) & ~missed, segments),
         answer=laid(segments.answer, -1),
         condition=laid(segments.condition, -1),
         trial=laid(segments.trial, -1),
@@ -208,10 +189,41 @@ def examples_of(segments: Segments, people: Sequence[str] | None = None) -> Exam
         bold_s=bold_s,
         channels=segments.channels,
         conditions=segments.conditions,
-        regions=regions,
+        regions=segments.regions if segments.bold is not None else (),
         n_actions=segments.n_actions,
         step_s=segments.step_s,
     )
+
+
+def _places(segments: Segments, names: tuple[str, ...]) -> Ints:
+    """Each person's segments in order, shape (n_people, n_segments); -1 where they have fewer."""
+    own = {name: np.flatnonzero(segments.person == k) for k, name in enumerate(segments.people)}
+    for name in names:
+        if not len(own.get(name, ())):
+            raise TwinError(f"expected trials of sub-{name}, found none; leave the person out")
+    places = np.full((len(names), max(len(own[name]) for name in names)), -1)
+    for row, name in enumerate(names):
+        places[row, : len(own[name])] = own[name]
+    return places
+
+
+def _log_rt(rt_s: Float64, correct: Bools, names: tuple[str, ...]) -> Float64:
+    """Of correct answers, NaN elsewhere; everybody has one."""
+    with np.errstate(invalid="ignore"):
+        log_rt: Float64 = np.where(correct & (rt_s > 0.0), np.log(rt_s), np.nan)
+    silent = np.flatnonzero(~np.isfinite(log_rt).any(axis=(1, 2)))
+    if len(silent):
+        raise TwinError(
+            f"expected a correct trial of everybody, found none of sub-{names[silent[0]]}; leave"
+            " out who missed all trials"
+        )
+    return log_rt
+
+
+def _response_steps(onset: Ints, rt_s: Float64, made: Bools, segments: Segments) -> Ints:
+    """Steps of the choices that were made and are known; -1 elsewhere, and past the segment."""
+    step = onset + np.floor(np.nan_to_num(rt_s) / segments.step_s).astype(np.int64)
+    return np.where(made & np.isfinite(rt_s) & (step < segments.inputs.shape[1]), step, -1)
 
 
 def _ends(onset: Ints, n_steps: int, step_s: float) -> Ints:

@@ -46,31 +46,7 @@ def save_twin(twin: Twin, path: str | Path) -> Path:
     from safetensors.numpy import save_file
 
     path = _named(path)
-    arrays: dict[str, NDArray[Any]] = {"folds": twin.folds}
-    members, bases = [], {}
-    for k, member in enumerate(twin.members):
-        # members of a fold and form share their basis, the largest part of a file
-        key = next((name for name, basis in bases.items() if basis is member.basis), None)
-        if key is None:
-            key = f"basis{len(bases)}"
-            bases[key] = member.basis
-            arrays |= {f"{key}.{name}": getattr(member.basis, name) for name in BASIS}
-        if member.map is not None:
-            arrays |= {f"{k}.map.{name}": getattr(member.map, name) for name in MAP}
-        arrays |= {
-            f"{k}.parameters.{name}": values.numpy() for name, values in member.parameters.items()
-        }
-        members.append(
-            {
-                "fold": member.fold,
-                "seed": member.seed,
-                "shape": dataclasses.asdict(member.shape),
-                "basis": key,
-                "degree": None if member.map is None else member.map.degree,
-                "parameters": sorted(member.parameters),
-                "curve": list(member.curve),
-            }
-        )
+    arrays, members, bases = _taken_apart(twin)
     header = {
         "format": FORMAT,
         "kind": "Twin",
@@ -91,8 +67,7 @@ def save_twin(twin: Twin, path: str | Path) -> Path:
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.part")
-    tensors = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    save_file(tensors, partial, metadata={ENTRY: json.dumps(header, sort_keys=True)})
+    save_file(arrays, partial, metadata={ENTRY: json.dumps(header, sort_keys=True)})
     partial.replace(path)
     return path
 
@@ -168,6 +143,39 @@ def require_real(twin: Twin, purpose: str) -> None:
 def digest_of_file(path: str | Path) -> str:
     """SHA-256 of a twin's file, for the provenance of what is made with it."""
     return hashlib.sha256(_named(path).read_bytes()).hexdigest()
+
+
+def _taken_apart(
+    twin: Twin,
+) -> tuple[dict[str, NDArray[Any]], list[dict[str, Any]], dict[str, Basis]]:
+    """Arrays by their names in the file, what else is known of each member, and bases by name."""
+    arrays: dict[str, NDArray[Any]] = {"folds": twin.folds}
+    members: list[dict[str, Any]] = []
+    bases: dict[str, Basis] = {}
+    for k, member in enumerate(twin.members):
+        # members of a fold and form share their basis, the largest part of a file
+        key = next((name for name, basis in bases.items() if basis is member.basis), None)
+        if key is None:
+            key = f"basis{len(bases)}"
+            bases[key] = member.basis
+            arrays |= {f"{key}.{name}": getattr(member.basis, name) for name in BASIS}
+        if member.map is not None:
+            arrays |= {f"{k}.map.{name}": getattr(member.map, name) for name in MAP}
+        arrays |= {
+            f"{k}.parameters.{name}": values.numpy() for name, values in member.parameters.items()
+        }
+        members.append(
+            {
+                "fold": member.fold,
+                "seed": member.seed,
+                "shape": dataclasses.asdict(member.shape),
+                "basis": key,
+                "degree": None if member.map is None else member.map.degree,
+                "parameters": sorted(member.parameters),
+                "curve": list(member.curve),
+            }
+        )
+    return {name: np.ascontiguousarray(a) for name, a in arrays.items()}, members, bases
 
 
 def _named(path: str | Path) -> Path:

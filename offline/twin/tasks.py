@@ -187,54 +187,37 @@ def encode(
     if table.empty:
         raise TaskError("expected trials, found none; check who and which task was kept")
     which = _task_numbers(table["task"], tasks)
-    for spec in tasks:
-        if spec.response_window_s > n_steps * step_s:
-            raise TaskError(
-                f"expected segments longer than the response window of {spec.name},"
-                f" {spec.response_window_s:g} s, found {n_steps * step_s:g} s; use more steps"
-            )
-    window_s = np.array([spec.response_window_s for spec in tasks])[which]
-    runs = pd.factorize(_run_keys(table))[0]
-    onset_s = table["onset_s"].to_numpy()
-    segment, slot = _cut(runs, onset_s, window_s, n_steps * step_s)
-    first = np.flatnonzero(slot == 0)
-    start_s = onset_s[first]
-    step = np.round((onset_s - start_s[segment]) / step_s).astype(np.int64)
-
-    def slots(values: NDArray, empty: float) -> NDArray:
-        out = np.full((len(first), int(slot.max()) + 1), empty, values.dtype)
-        out[segment, slot] = values
-        return out
-
-    people = trials.people
+    cut = _Cut.of(table, tasks, which, n_steps, step_s)
     run_names, run_numbers = _numbered(table["run"])
     conditions, condition = _numbered(_conditions(table, tasks, which))
     answer, choice = choices_of(table, tasks, which)
     inputs, channels = inputs_of(
-        table, tasks, which, segment, step, runs, (len(first), n_steps), step_s
+        table, tasks, which, cut.segment, cut.step, cut.runs, (len(cut.first), n_steps), step_s
     )
-    volumes, volume_s = _bold(table, first, start_s, n_steps * step_s, bold, regions)
+    volumes, volume_s = _bold(table, cut.first, cut.start_s, n_steps * step_s, bold, regions)
     return Segments(
         inputs=inputs,
         channels=channels,
         choices=tuple(spec.choices for spec in tasks),
         tasks=tuple(spec.name for spec in tasks),
-        people=people,
+        people=trials.people,
         runs=run_names,
-        task=which[first],
-        person=pd.Index(people).get_indexer(table["participant"])[first].astype(np.int64),
-        run=run_numbers[first],
-        start_s=start_s,
-        trial=slots(table["trial"].to_numpy(np.int64), -1),
-        row=slots(np.arange(len(table)), -1),
-        onset_step=slots(step, -1),
-        rt_s=slots(table["rt_s"].to_numpy(float), np.nan),
-        missed=slots(table["missed"].to_numpy(bool), False),
-        correct=slots(table["correct"].to_numpy(bool), False),
-        condition=slots(condition, -1),
+        task=which[cut.first],
+        person=pd.Index(trials.people)
+        .get_indexer(table["participant"])[cut.first]
+        .astype(np.int64),
+        run=run_numbers[cut.first],
+        start_s=cut.start_s,
+        trial=cut.slots(table["trial"].to_numpy(np.int64), -1),
+        row=cut.slots(np.arange(len(table)), -1),
+        onset_step=cut.slots(cut.step, -1),
+        rt_s=cut.slots(table["rt_s"].to_numpy(float), np.nan),
+        missed=cut.slots(table["missed"].to_numpy(bool), False),
+        correct=cut.slots(table["correct"].to_numpy(bool), False),
+        condition=cut.slots(condition, -1),
         conditions=conditions,
-        answer=slots(answer, -1),
-        choice=slots(choice, -1),
+        answer=cut.slots(answer, -1),
+        choice=cut.slots(choice, -1),
         bold=volumes,
         bold_s=volume_s,
         regions=tuple(regions) if bold else (),
@@ -242,8 +225,49 @@ def encode(
     )
 
 
-def _run_keys(table: pd.DataFrame) -> pd.MultiIndex:
-    return pd.MultiIndex.from_frame(table[["participant", "task", "run"]])
+@dataclass(frozen=True)
+class _Cut:
+    """Where each trial of a table lies: its segment, slot and step there, and its run.
+
+    `first` are the rows that begin a segment, `start_s` their onsets.
+    """
+
+    segment: Ints
+    slot: Ints
+    step: Ints
+    runs: Ints
+    first: Ints
+    start_s: Float64
+
+    @classmethod
+    def of(
+        cls,
+        table: pd.DataFrame,
+        tasks: Sequence[TaskSpec],
+        which: Ints,
+        n_steps: int,
+        step_s: float,
+    ) -> _Cut:
+        for spec in tasks:
+            if spec.response_window_s > n_steps * step_s:
+                raise TaskError(
+                    f"expected segments longer than the response window of {spec.name},"
+                    f" {spec.response_window_s:g} s, found {n_steps * step_s:g} s; use more steps"
+                )
+        window_s = np.array([spec.response_window_s for spec in tasks])[which]
+        keys = pd.MultiIndex.from_frame(table[["participant", "task", "run"]])
+        runs, onset_s = pd.factorize(keys)[0], table["onset_s"].to_numpy()
+        segment, slot = _cut(runs, onset_s, window_s, n_steps * step_s)
+        first = np.flatnonzero(slot == 0)
+        start_s = onset_s[first]
+        step = np.round((onset_s - start_s[segment]) / step_s).astype(np.int64)
+        return cls(segment, slot, step, runs, first, start_s)
+
+    def slots(self, values: NDArray, empty: float) -> NDArray:  # type: ignore[type-arg]
+        """Values of trials as (n_segments, n_slots), `empty` where a segment has fewer trials."""
+        out = np.full((len(self.first), int(self.slot.max()) + 1), empty, values.dtype)
+        out[self.segment, self.slot] = values
+        return out
 
 
 def _numbered(values: pd.Series) -> tuple[tuple[str, ...], Ints]:
