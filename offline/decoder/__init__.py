@@ -6,10 +6,11 @@ them and keep an output for everyone from models that never saw that person.
 """
 
 from offline.decoder.across import across_disorders
-from offline.decoder.components import ComponentClassifier, ComponentRegressor, ComponentSelector
+from offline.decoder.components import ComponentClassifier, ComponentRegressor
 from offline.decoder.ensemble import LassoEnsemble, LassoEnsembleRegressor
 from offline.decoder.files import load_decoder
 from offline.decoder.null import SelectionNull, max_count_null
+from offline.decoder.selector import ComponentSelector
 
 __all__ = [
     "ComponentClassifier",

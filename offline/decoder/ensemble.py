@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.base import ClassifierMixin, RegressorMixin
 
@@ -25,7 +25,6 @@ from offline.decoder.folded import FoldedDecoder
 from offline.decoder.folds import bins, class_draw, deal
 from offline.decoder.models import Models, TrainingFold
 from offline.decoder.path import TOLERANCE, LassoPath, Loss, lasso_path
-from offline.decoder.samples import Samples
 from offline.decoder.target import ClassTarget, NumberTarget
 from offline.errors import DecodeError
 
@@ -138,21 +137,16 @@ class LassoEnsembleRegressor(NumberTarget, RegressorMixin, FoldedDecoder):
     n_folds : int
         Outer folds of people, even over quarters of the target.
     n_undersamples : int
-        Draws in each training fold.
     n_lambdas : int
-        Points of each path.
     n_inner_folds : int
-        Folds that choose λ within a draw.
     one_se : bool
-        As of `LassoEnsemble`.
+        These four as of `LassoEnsemble`.
     share : float
         Share of the training people in a draw, above 0, at most 1.
     harmonizer : estimator or None
-        As of `LassoEnsemble`.
     random_state : int or None
-        Seed of folds and draws.
     standardize : bool
-        Penalise edges in units of their SD within the draw.
+        These three as of `LassoEnsemble`.
     within_person : bool
         Subtract each person's mean edges over their scans; the target is left as it is.
 
@@ -187,11 +181,6 @@ class LassoEnsembleRegressor(NumberTarget, RegressorMixin, FoldedDecoder):
         self.random_state = random_state
         self.standardize = standardize
         self.within_person = within_person
-
-    def _encode(self, y: ArrayLike, samples: Samples) -> Float64:
-        if not 0.0 < self.share <= 1.0:
-            raise DecodeError(f"expected 0 < share <= 1, found {self.share:g}; use 0.8")
-        return super()._encode(y, samples)
 
     def _train(self, fold: TrainingFold) -> Models:
         people = np.unique(fold.people)

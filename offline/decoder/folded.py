@@ -30,6 +30,7 @@ from offline.decoder.infold import (
 )
 from offline.decoder.leakage import refuse_determined_target
 from offline.decoder.models import Models, TrainingFold
+from offline.decoder.parameters import require_parameters
 from offline.decoder.samples import Samples, columns_of, covariate_table
 from offline.errors import AtlasError, DecodeError
 from offline.store import EdgeStore, read_block
@@ -99,10 +100,11 @@ class FoldedDecoder(BaseEstimator):
         Raises
         ------
         DecodeError
-            If the scans, the target or the folds do not allow training.
+            If a parameter is not one, or the scans, the target or the folds do not allow training.
         LeakageError
             If covariates tell the target, or traveling scans are among the training samples.
         """
+        require_parameters(self.get_params(deep=False))
         X = self._edges(X, reset=True)
         name = getattr(y, "name", None)
         samples = Samples.of(X, sites, groups, covariates, traveling)
