@@ -20,9 +20,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from offline.decoder.descent import fit_working_set
 from offline.decoder.design import Design
-from offline.decoder.loss import certificate
+from offline.decoder.problem import Problem
 from offline.decoder.screening import GROUP, correlate, pick, project
 from offline.errors import DecodeError
 
@@ -126,67 +125,6 @@ def lasso_path(
     return solver.run(n_lambdas)
 
 
-class _Problem:
-    """One fold's problem: which scans count, and the solution so far."""
-
-    def __init__(self, y: Float64, weights: Float64, n_edges: int) -> None:
-        n = len(y)
-        self.y = y
-        self.weights = weights
-        self.intercept = 0.0
-        self.edges = np.zeros(0, np.int64)
-        self.w = np.zeros(0)
-        self.member = np.zeros(n_edges, np.uint8)
-        self.eta, self.residual, self.curvature = np.zeros(n), np.zeros(n), np.zeros(n)
-        self.largest = 0.0
-        self.norm = 0.0
-        self.n_newton = 0
-
-    def restart(self, new: NDArray[np.int64]) -> None:
-        """The working set becomes the support and `new`."""
-        kept = self.w != 0.0
-        self.member[self.edges] = 0
-        self.edges, self.w = self.edges[kept], self.w[kept]
-        self.member[self.edges] = 1
-        self.join(new[self.member[new] == 0])
-
-    def join(self, new: NDArray[np.int64]) -> None:
-        self.edges = np.concatenate([self.edges, new])
-        self.w = np.concatenate([self.w, np.zeros(len(new))])
-        self.member[new] = 1
-
-    def solve(self, design: Design, lam: float, squared: bool, tolerance: float) -> None:
-        gradient = np.zeros(len(self.edges))
-        # first: making columns may move all of them
-        slots = design.slots(self.edges)
-        self.intercept, steps = fit_working_set(
-            design.columns,
-            slots,
-            self.y,
-            self.weights,
-            lam,
-            squared,
-            tolerance,
-            self.intercept,
-            self.w,
-            self.eta,
-            self.residual,
-            self.curvature,
-            gradient,
-        )
-        self.n_newton += steps
-        self.largest = float(np.abs(gradient).max(initial=0.0))
-        self.norm = float(np.sqrt(np.sum(self.residual * self.residual)))
-
-    def gap(self, lam: float, largest: float, squared: bool) -> float:
-        """Duality gap relative to the primal; `largest` over all edges."""
-        norm1 = float(np.abs(self.w).sum())
-        primal, gap = certificate(
-            self.eta, self.y, self.weights, self.residual, lam, norm1, largest, squared
-        )
-        return float(gap / primal)
-
-
 class _LockStep:
     """All problems of one data set on their way down the path."""
 
@@ -213,7 +151,7 @@ class _LockStep:
             counts = np.zeros(padded)
             counts[:n] = 1.0 if folds is None or fold == n_folds else folds != fold
             weights = counts / counts.sum()
-            self.problems.append(_Problem(target, weights, self.design.n_edges))
+            self.problems.append(Problem(target, weights, self.design.n_edges))
             self.left_out.append(np.flatnonzero(counts[:n] == 0.0))
         rows = -(-len(self.problems) // GROUP) * GROUP
         self.residuals = np.zeros((rows, padded), np.float32)
@@ -340,7 +278,7 @@ class _LockStep:
         order = np.argpartition(-np.abs(self.seen[at][edges]), MAX_NEW)
         return np.sort(edges[order[:MAX_NEW]])
 
-    def _exact(self, problem: _Problem, edges: NDArray[np.int64]) -> Float64:
+    def _exact(self, problem: Problem, edges: NDArray[np.int64]) -> Float64:
         """|Σ x residual| of some edges in float64."""
         slots = self.design.slots(edges)
         out = np.empty(len(edges))
