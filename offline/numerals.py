@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["DASH", "MINUS", "counted", "interval", "number"]
+__all__ = ["DASH", "MINUS", "counted", "interval", "number", "percent", "probability"]
 
 DASH = "–"
 """Where there is no number."""
@@ -43,3 +43,25 @@ def counted(n: int, one: str, many: str = "") -> str:
     ('1 permutation', '2,000 scans', '2 people')
     """
     return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def percent(share: float) -> str:
+    """A share in whole per cent, its sign never alone on a line.
+
+    Examples
+    --------
+    >>> percent(0.334)
+    '33\\xa0%'
+    """
+    return f"{number(100.0 * share, 0)}\N{NO-BREAK SPACE}%"
+
+
+def probability(p: float) -> str:
+    """A p, with the more digits the smaller it is.
+
+    Examples
+    --------
+    >>> probability(0.0476), probability(0.5), probability(0.0002)
+    ('0.048', '0.50', '0.0002')
+    """
+    return f"{p:.1g}" if p < 0.001 else number(p, 3 if p < 0.1 else 2)

@@ -11,6 +11,7 @@ import base64
 import csv
 import io
 import warnings
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,14 @@ COARSE_MM = 2.0
 GAP_DEGREES = 10.0
 """Left open at the top and the bottom of the circle."""
 
-NAME_DEGREES = 5.2
-"""Between the names of ROIs: a line of their letters at the circle."""
+LETTERS_PT = 8.0
+LETTER_IN, LINE_IN = 0.073, 0.133
+"""Width and height of such a letter, spaces between them included."""
+MOST_LETTERS = 16
+NAME_AT = 1.09
+"""Where names begin, in radii of the circle."""
+FULL_CIRCLE = float(np.radians(340.0))
+"""What there is for names: the gaps stay free."""
 
 Float64 = NDArray[np.float64]
 
@@ -181,10 +188,16 @@ def connectogram(
     """The edges as chords of a circle of all ROIs, the chosen ones named."""
     angle = _around(atlas.n_rois, coordinates)
     used = {int(roi) for roi in np.unique(edges)}
+    names = _short_names(atlas, sorted(used))
+    # as much room beyond the circle as the longest name takes
+    longest = max(map(len, names.values()))
+    room = NAME_AT / (1.0 - min(2.0 * longest * LETTER_IN / HALF_PAGE_IN, 0.5))
+    apart = LINE_IN / (NAME_AT * HALF_PAGE_IN / (2.0 * room))
 
     def draw(canvas: Canvas) -> None:
-        axes = canvas.subplots()
-        axes.set(xlim=(-1.55, 1.55), ylim=(-1.55, 1.55), aspect="equal")
+        canvas.set_layout_engine("none")
+        axes = canvas.add_axes((0.0, 0.0, 1.0, 1.0))
+        axes.set(xlim=(-room, room), ylim=(-room, room), aspect="equal")
         axes.axis("off")
         x, y = np.sin(angle), np.cos(angle)
         others = [k for k in range(atlas.n_rois) if k not in used]
@@ -200,18 +213,18 @@ def connectogram(
             axes.add_patch(PathPatch(curve, fc="none", ec=WARM if weight > 0 else ACCENT, **look))
         for k in used:
             axes.plot(x[k], y[k], "o", color=INK, ms=4)
-        for k, at in _spread(sorted(used), angle).items():
+        for k, at in _spread(sorted(used), angle, apart).items():
             right = np.sin(at) >= 0
             turn = 90.0 - np.degrees(at) if right else 270.0 - np.degrees(at)
             axes.annotate(
-                atlas.labels[k],
+                names[k],
                 (x[k], y[k]),
-                (1.09 * np.sin(at), 1.09 * np.cos(at)),
+                (NAME_AT * np.sin(at), NAME_AT * np.cos(at)),
                 ha="left" if right else "right",
                 va="center",
                 rotation=turn,
                 rotation_mode="anchor",
-                fontsize=8,
+                fontsize=LETTERS_PT * min(1.0, FULL_CIRCLE / (apart * len(used))),
                 color=INK,
             )
 
@@ -241,9 +254,23 @@ def _around(n_rois: int, coordinates: Float64 | None) -> Float64:
     return angle
 
 
-def _spread(used: list[int], angle: Float64) -> dict[int, float]:
+def _short_names(atlas: Atlas, used: list[int]) -> dict[int, str]:
+    """Names for the circle: without what all labels begin with, and no longer than fits."""
+    # what the first and the last in alphabetical order share, all share
+    pairs = zip(min(atlas.labels), max(atlas.labels), strict=False)
+    shared = "".join(a for a, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    start = shared.rfind("_") + 1
+    names = {k: atlas.labels[k][start:] for k in used}
+    half = MOST_LETTERS // 2
+    return {
+        k: name if len(name) <= MOST_LETTERS else f"{name[: half - 1]}…{name[-half:]}"
+        for k, name in names.items()
+    }
+
+
+def _spread(used: list[int], angle: Float64, apart: float) -> dict[int, float]:
     """Angles of the names: those of the ROIs, moved apart where they would overlap."""
-    apart = min(NAME_DEGREES, 340.0 / len(used)) * np.pi / 180.0
+    apart = min(apart, FULL_CIRCLE / len(used))
     order = sorted(used, key=lambda k: angle[k])
     at = np.array([angle[k] for k in order])
     for _ in range(200):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from offline.atlas import Atlas
 from offline.decoder.judge import LEFT_OUT, POOLED
 from offline.decoder.validate import Validation
-from offline.numerals import counted, number
+from offline.numerals import counted, number, percent, probability
 from offline.report import brain, figures
 from offline.report.words import CHANCE_P, transductive_sites
 
@@ -57,12 +57,12 @@ def drawings(validation: Validation) -> Iterator[Drawing]:
     if len(validation.site_prediction):
         yield _site_prediction(validation)
     if "mean_fd" in validation.outputs and validation.motion:
-        words = "; ".join(f"{name}: r = {figure}" for name, figure in validation.motion.items())
+        words = "; ".join(f"{name}, r = {figure}" for name, figure in validation.motion.items())
         yield Drawing(
             "Motion",
             figures.motion(validation.outputs, validation.classes),
-            f"Scatter of outputs against mean framewise displacement (FD). {words}.",
-            f"Mean framewise displacement (FD) and output. {words}. An interval that leaves out 0"
+            f"Scatter of outputs against mean framewise displacement (FD): {words}.",
+            f"Mean framewise displacement (FD) and output: {words}. An interval that leaves out 0"
             " says that part of what is told may be motion.",
         )
     if validation.calibration is not None and validation.classes is not None:
@@ -143,7 +143,7 @@ def _sites(validation: Validation) -> Drawing:
         else " (in brackets)"
     )
     own = transductive_sites(validation)
-    note = f" TRANSDUCTIVE when left out: {', '.join(own)}." if own else ""
+    note = f" TRANSDUCTIVE when left out: {own}." if own else ""
     return Drawing(
         "Sites",
         figures.forest(validation.sites, first, left, "AUC" if kind else "r"),
@@ -162,7 +162,7 @@ def _permuted(validation: Validation) -> Drawing:
         "Permuted labels",
         figures.control(validation.permuted, validation.headline, POOLED[kind], first, naive),
         f"Histograms of {counted(len(validation.permuted), 'permutation')}:"
-        f" {validation.headline} found {number(first.value)}, p {number(validation.p)}; pooled"
+        f" {validation.headline} found {number(first.value)}, p {probability(validation.p)}; pooled"
         f" {number(naive.value)}.",
         "The whole procedure on labels exchanged between people of one site; the line is the true"
         " labels, dashed is chance. If the right cloud lies off chance, sites differ in the"
@@ -173,17 +173,17 @@ def _permuted(validation: Validation) -> Drawing:
 def _site_prediction(validation: Validation) -> Drawing:
     told = validation.site_prediction
     words = ", ".join(
-        f"{row.when} {_percent(row.balanced)} ({_percent(row.balanced_low)} to"
-        f" {_percent(row.balanced_high)})"
+        f"{row.when} {percent(row.balanced)} ({percent(row.balanced_low)} to"
+        f" {percent(row.balanced_high)})"
         for row in told.itertuples()
     )
     return Drawing(
         "Predict the site",
         figures.site_prediction(told),
         f"Bars: share of each site's people recognised by a linear classifier: {words}.",
-        f"{words}; chance {_percent(told['balanced_chance'].iloc[0])}. Harmonizer and classifier"
-        " never see the people they are tried on. What remains above chance is what the harmonizer"
-        " left (or was told to keep).",
+        f"Share recognised {words}; chance {percent(told['balanced_chance'].iloc[0])}. Harmonizer"
+        " and classifier never see the people they are tried on. What remains above chance"
+        " is what the harmonizer left (or was told to keep).",
     )
 
 
@@ -201,7 +201,3 @@ def _selection(validation: Validation) -> Drawing:
         " have an edge chosen as often. Right: the largest count of an edge in each of"
         f" {permutations}, at most {int(null.largest.max())} of {null.n_models}.",
     )
-
-
-def _percent(share: float) -> str:
-    return f"{100.0 * share:.0f} %"

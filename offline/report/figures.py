@@ -37,6 +37,8 @@ __all__ = [
 
 LEGEND_COLUMNS = 4
 MOST_POINTS = 3000
+MARGIN = 0.03
+"""Beyond 0 and 1, so that points there are whole."""
 
 
 def forest(sites: pd.DataFrame, overall: Figure, left_out: Figure | None, what: str) -> str:
@@ -60,7 +62,8 @@ def forest(sites: pd.DataFrame, overall: Figure, left_out: Figure | None, what: 
             )
             size = 3.0 + 5.0 * np.sqrt(sites["n"].to_numpy(float) / sites["n"].max())
             kind: dict[str, Any] = {"fmt": "none", "ecolor": colour, "lw": 1.2}
-            axes.errorbar(value[known], place[known] + shift, xerr=spread[:, known], **kind)
+            spread = np.maximum(spread[:, known], 0.0)
+            axes.errorbar(value[known], place[known] + shift, xerr=spread, **kind)
             points = {"color": colour, "s": size[known] ** 2, "zorder": 3, "lw": 0}
             axes.scatter(value[known], place[known] + shift, label=label, **points)
             total = overall if not key else left_out
@@ -70,7 +73,7 @@ def forest(sites: pd.DataFrame, overall: Figure, left_out: Figure | None, what: 
         axes.set_ylim(0.0, n + 1.0)
         axes.axhline(1.0, color=PALE, lw=1)
         low, high = (0.0, 1.0) if overall.chance else (-1.0, 1.0)
-        axes.set_xlim(low, high)
+        axes.set_xlim(low - MARGIN, high + MARGIN)
         axes.set_xlabel(what)
         legend_above(axes, LEGEND_COLUMNS)
 
@@ -89,7 +92,8 @@ def control(permuted: pd.DataFrame, name: str, pooled: str, found: Figure, naive
         for axes, label, value, colour in panels:
             column = name if axes is left else pooled
             null = permuted[column].to_numpy(float)
-            axes.hist(null[np.isfinite(null)], bins=20, color=colour, alpha=0.55, lw=0)
+            bins = int(np.clip(len(null) // 3, 5, 20))
+            axes.hist(null[np.isfinite(null)], bins=bins, color=colour, alpha=0.55, lw=0)
             axes.axvline(found.chance, color=QUIET, lw=0.9, ls="--")
             if np.isfinite(value.value):
                 axes.axvline(value.value, color=WARM, lw=1.6)
@@ -111,6 +115,8 @@ def site_prediction(table: pd.DataFrame) -> str:
         spread = np.stack([value - table["balanced_low"], table["balanced_high"] - value])
         colours = [WARM if when == "before" else ACCENT for when in table["when"]]
         axes.barh(place, value, color=colours, height=0.55)
+        # rounding, or draws that all lie on one side, can put an end of the interval past the value
+        spread = np.maximum(spread, 0.0)
         axes.errorbar(value, place, xerr=spread, fmt="none", ecolor=INK, lw=1.1)
         axes.axvline(table["balanced_chance"].iloc[0], color=INK, lw=0.9, ls="--")
         axes.set_yticks(place, [f"{when} harmonization" for when in table["when"]])
@@ -178,7 +184,8 @@ def calibration(bins: pd.DataFrame, positive: str) -> str:
         spread = np.stack([value - bins["low"], bins["high"].to_numpy(float) - value])
         kind: dict[str, Any] = {"fmt": "o", "color": ACCENT, "ms": 5, "lw": 1.2}
         axes.errorbar(bins["predicted"], value, yerr=np.maximum(spread, 0.0), **kind)
-        axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+        whole = (-MARGIN, 1.0 + MARGIN)
+        axes.set(xlim=whole, ylim=whole, aspect="equal")
         axes.set_xlabel(f"predicted probability of {positive}")
         axes.set_ylabel("observed share")
 

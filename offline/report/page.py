@@ -16,7 +16,7 @@ from offline.decoder.judge import LEFT_OUT, POOLED
 from offline.decoder.metrics import Figure
 from offline.decoder.validate import Validation
 from offline.errors import AtlasError
-from offline.numerals import DASH, counted, interval, number
+from offline.numerals import DASH, counted, interval, number, percent, probability
 from offline.report.drawings import drawings, edge_drawings
 from offline.report.methods import methods
 from offline.report.words import CHANCE_P, transductive_sites, verdict, versions, why_nothing
@@ -27,6 +27,8 @@ TEMPLATE = Path(__file__).with_name("report.html.j2")
 STYLE = Path(__file__).with_name("style.css")
 MOST_LISTED = 20
 MOST_DRAWN = 60
+
+FIXED = "\N{NO-BREAK SPACE}"
 
 NAMES = {
     "LassoEnsemble": "ensemble of sparse models (LASSO)",
@@ -104,6 +106,7 @@ def write_report(
         drawings=list(drawings(validation)),
         selection=validation.selection,
         edges=None if edges is None else _listed(edges),
+        n_models=0 if edges is None else len(validation.decoder.intercept_),
         any_significant=edges is not None and bool(edges["significant"].any()),
         edge_drawings=list(edge_drawings(validation, edges, atlas, coordinates)),
         has_coordinates=coordinates is not None,
@@ -169,11 +172,13 @@ def _tiles(validation: Validation) -> list[tuple[str, str]]:
         name = LEFT_OUT[kind] + (", TRANSDUCTIVE" if transductive_sites(validation) else "")
         tiles.append((f"{name}, {_interval(left)}", number(left.value)))
     n = len(validation.permuted)
-    tiles.append((f"p, {counted(n, 'permutation')}" if n else "no permutations", _p(validation.p)))
+    tiles.append(
+        (f"p, {counted(n, 'permutation')}" if n else "no permutations", probability(validation.p))
+    )
     told = validation.site_prediction
     if len(told):
-        change = " → ".join(f"{100 * value:.0f} %" for value in told["balanced"])
-        chance = f"chance {100 * told['balanced_chance'].iloc[0]:.0f} %"
+        change = " → ".join(percent(value) for value in told["balanced"])
+        chance = f"chance {percent(told['balanced_chance'].iloc[0])}"
         before = "before → after" if len(told) > 1 else "not harmonized"
         tiles.append((f"site recognised, {before} ({chance})", change))
     fd = validation.motion.get("within sites")
@@ -206,11 +211,6 @@ def _permuted_pooled(validation: Validation) -> str:
     )
 
 
-def _p(value: float) -> str:
-    """A p with its first digit that is not 0."""
-    return DASH if not np.isfinite(value) else f"{value:.2f}" if value >= 0.01 else f"{value:.1g}"
-
-
 def _interval(figure: Figure) -> str:
     return interval(figure.low, figure.high) if np.isfinite(figure.low) else "no interval"
 
@@ -219,9 +219,10 @@ def _listed(edges: pd.DataFrame) -> list[dict[str, str]]:
     """The edges as the page lists them."""
     return [
         {
-            "name": str(row.name).replace("--", f" {DASH} ") + (" *" if row.significant else ""),
+            "name": str(row.name).replace("--", f" {DASH} ")
+            + (f"{FIXED}*" if row.significant else ""),
             "count": f"{row.count}",
-            "p": _p(row.p),
+            "p": probability(row.p),
             "weight": number(row.weight, 3, signed=True),
         }
         for row in edges.itertuples()
@@ -252,8 +253,7 @@ def _tables(
 def _confounding(validation: Validation) -> str:
     if validation.classes is None:
         return (
-            f"{100 * validation.confounding:.0f} % of the SD of {validation.target} are between"
-            " sites."
+            f"{percent(validation.confounding)} of the SD of {validation.target} are between sites."
         )
     return (
         f"Cramér's V of {validation.target} and site: {number(validation.confounding)} (0: every"
@@ -268,7 +268,9 @@ def _of_sites(validation: Validation) -> pd.DataFrame:
         columns = sites[[f"{key}value", f"{key}low", f"{key}high"]].to_numpy(float)
         shown[name] = pd.Series(
             [
-                f"{number(value)} ({interval(low, high)})" if np.isfinite(value) else DASH
+                f"{number(value)} ({interval(low, high)})".replace(" ", FIXED)
+                if np.isfinite(value)
+                else DASH
                 for value, low, high in columns
             ]
         )
@@ -286,6 +288,6 @@ def _of_disorders(table: pd.DataFrame) -> pd.DataFrame:
             "AUC": table["auc"],
             "95 % interval": [interval(low, high) for low, high in ends],
             "Cohen's d": table["d"],
-            "of them in its training": [f"{100 * share:.0f} %" for share in table["known"]],
+            "of them in its training": [percent(share) for share in table["known"]],
         }
     )

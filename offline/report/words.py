@@ -15,7 +15,7 @@ import numpy as np
 from offline.decoder.judge import LEFT_OUT
 from offline.decoder.metrics import LEVEL, Figure
 from offline.decoder.validate import Validation
-from offline.numerals import counted, interval, number
+from offline.numerals import counted, interval, number, percent, probability
 
 __all__ = ["Verdict", "transductive_sites", "verdict", "versions", "why_nothing"]
 
@@ -68,7 +68,7 @@ def verdict(validation: Validation) -> Verdict:
     if validation.p > CHANCE_P:
         sentence = (
             f"Not to be relied on: {reached}, but permuted labels reach that too often (p ="
-            f" {number(validation.p)})."
+            f" {probability(validation.p)})."
         )
         return Verdict(False, sentence, apart)
     sentence = f"Beyond chance: {reached}; {chance}."
@@ -84,10 +84,12 @@ def why_nothing(validation: Validation) -> str:
     return f"no site has both {validation.classes[0]} and {validation.classes[1]}"
 
 
-def transductive_sites(validation: Validation) -> list[str]:
-    """Sites that were harmonized by their own controls when they were left out."""
-    told = validation.sites["told"].astype(str)
-    return [str(site) for site in validation.sites["site"][told.str.startswith("TRANSDUCTIVE")]]
+def transductive_sites(validation: Validation) -> str:
+    """Sites that were harmonized by their own controls when they were left out; "" for none."""
+    own = validation.sites["told"].astype(str).str.startswith("TRANSDUCTIVE")
+    if len(own) > 1 and own.all():
+        return "all sites"
+    return ", ".join(validation.sites["site"][own].astype(str))
 
 
 def _told(validation: Validation) -> str:
@@ -102,7 +104,7 @@ def _interval(figure: Figure) -> str:
 
 def _meaning(validation: Validation, figure: Figure) -> str:
     if validation.classes is None:
-        return f"That is {figure.value**2 * 100:.0f} % of the variance within sites. "
+        return f"That is {percent(figure.value**2)} of the variance within sites. "
     return (
         f"Of two people of one site, one {validation.classes[1]} and one {validation.classes[0]},"
         f" the right one has the higher output in {100 * figure.value:.0f} of 100 cases. "
@@ -116,7 +118,7 @@ def _null(validation: Validation) -> str:
     reached = round(validation.p * (n + 1)) - 1
     runs = counted(n, "run")
     verb = "reaches" if reached == 1 else "reach"
-    return f"{reached} of {runs} on permuted labels {verb} it (p = {validation.p:.2g}). "
+    return f"{reached} of {runs} on permuted labels {verb} it (p = {probability(validation.p)}). "
 
 
 def _left_out(validation: Validation) -> str:
@@ -131,8 +133,8 @@ def _left_out(validation: Validation) -> str:
     own = transductive_sites(validation)
     if own:
         text += (
-            f" TRANSDUCTIVE: {', '.join(own)} harmonized by controls of their own; this is no"
-            " figure of a new scanner."
+            f" TRANSDUCTIVE ({own}): harmonized by controls of their own; this is no figure of a"
+            " new scanner."
         )
     return text
 

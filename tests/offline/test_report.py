@@ -53,7 +53,9 @@ class Page(HTMLParser):
         self.attributes.append((tag, dict(attrs)))
 
     def handle_data(self, data: str) -> None:
-        self.words.append(data)
+        # a word goes on after <wbr>, a place where a line may break
+        goes_on = self.words and self.attributes[-1][0] == "wbr"
+        self.words.append(self.words.pop() + data if goes_on else data)
 
     @property
     def text(self) -> str:
@@ -190,9 +192,13 @@ def test_sites_harmonized_by_their_own_controls_are_marked(
     sites = found.sites.assign(told=["TRANSDUCTIVE: by its own 9 controls", "as measured"])
     own = str(sites["site"].iloc[0])
     shown, _ = page(dataclasses.replace(found, sites=sites), tmp_path)
-    assert f"TRANSDUCTIVE: {own} harmonized by controls of their own" in shown.text
+    assert f"TRANSDUCTIVE ({own}): harmonized by controls of their own" in shown.text
     assert f"TRANSDUCTIVE when left out: {own}." in shown.text
     assert "AUC at sites left out, TRANSDUCTIVE" in shown.text
+    sites = found.sites.assign(told="TRANSDUCTIVE: by controls")
+    assert (
+        "TRANSDUCTIVE (all sites): harm" in verdict(dataclasses.replace(found, sites=sites)).reading
+    )
     plain, _ = page(found, tmp_path)
     assert "TRANSDUCTIVE" not in plain.text
 
@@ -220,6 +226,15 @@ def test_nothing_to_judge_is_still_a_page(tmp_path: Path) -> None:
     assert "What may be quoted Nothing: no site has both control and MDD" in quoted
     assert "accuracy" not in quoted
     assert "accuracy" in doubted
+
+
+def test_an_interval_that_rounding_puts_past_its_value_is_drawn(
+    found: Validation, tmp_path: Path
+) -> None:
+    told = found.site_prediction.assign(balanced=0.0, balanced_low=1e-17, balanced_high=0.1)
+    sites = found.sites.assign(value=0.25, low=0.25 + 1e-12)
+    shown, _ = page(dataclasses.replace(found, site_prediction=told, sites=sites), tmp_path)
+    assert "after 0 % (0 % to 10 %)" in shown.text
 
 
 def test_edges_are_significant_by_their_corrected_p(found: Validation) -> None:
@@ -263,6 +278,19 @@ def image(path: Path) -> Path:
     affine[:3, 3] = -19.0
     nibabel.save(nibabel.Nifti1Image(data, affine), path)
     return path
+
+
+def test_long_names_are_shortened_in_the_circle_and_whole_in_the_list(
+    found: Validation, tmp_path: Path
+) -> None:
+    tail = "of_a_region_with_a_very_long_name"
+    atlas = Atlas("long", tuple(f"400Parcels_7Networks_LH_R{k}_{tail}" for k in range(9)))
+    shown, _ = page(found, tmp_path, atlas=atlas)
+    circle, _, listed = shown.text.partition("Connectogram")[2].partition("List")
+    drawn = re.findall(r"\S*…\S*", circle)
+    assert drawn
+    assert all(len(name) <= 16 and name.startswith("R") for name in drawn)
+    assert f"R3_{tail}" in listed
 
 
 def test_positions_from_a_table_in_the_atlas_order(tmp_path: Path) -> None:

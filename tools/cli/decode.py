@@ -27,7 +27,7 @@ from offline.decoder.study import (
 from offline.decoder.validate import validate
 from offline.numerals import counted
 from offline.report import roi_coordinates
-from offline.report.words import transductive_sites, verdict
+from offline.report.words import verdict
 
 __all__ = ["decode"]
 
@@ -207,8 +207,6 @@ def decode(
         print(f"WARNING: {line}")
     for line in found.notes:
         print(f"NOTE: {line}")
-    for site in transductive_sites(found):
-        print(f"NOTE: {site} when left out: TRANSDUCTIVE, harmonized by controls of its own")
     said = verdict(found)
     print(said.sentence)
     print(said.reading.strip())
