@@ -30,6 +30,7 @@ from offline.decoder.outputs import Task, UnseenSite, left_out_sites, out_of_fol
 from offline.decoder.question import Question, ask
 from offline.decoder.validation import Validation
 from offline.errors import DecodeError
+from offline.numerals import counted
 
 if TYPE_CHECKING:
     from offline.store import EdgeStore
@@ -160,9 +161,9 @@ def _run(
     n_left = n_sites if leave_out and n_sites > 1 else 0
     if say is not None:
         say(
-            f"one run took {elapsed_s:.1f} s ({cpu_s:.1f} s of CPU in this process); {n_left} sites"
-            f" left out and {n_permutations} permutations to come: about"
-            f" {(n_left + n_permutations) * elapsed_s / 60:.1f} minutes"
+            f"one run took {elapsed_s:.1f} s ({cpu_s:.1f} s of CPU in this process);"
+            f" {counted(n_left, 'site')} left out and {counted(n_permutations, 'permutation')} to"
+            f" come: about {(n_left + n_permutations) * elapsed_s / 60:.1f} minutes"
         )
     left, told = np.full(len(task.y), np.nan), dict[str, str]()
     if n_left:
@@ -249,7 +250,9 @@ def _notes(task: Task, found: _Found) -> tuple[str, ...]:
     notes = [*getattr(found.decoder, "notes_", ())]
     repeats = len(task.samples.rows) - len(np.unique(task.samples.people[task.samples.rows]))
     if repeats:
-        notes.append(f"{repeats} scans are repeats of a person: people are drawn, not scans.")
+        are = "is a repeat" if repeats == 1 else "are repeats"
+        scans = counted(repeats, "scan")
+        notes.append(f"{scans} {are} of a person: people are drawn, not scans.")
     if len(task.samples.travelers):
         notes.append(
             f"{len(task.samples.travelers)} traveling scans are in no fold: they teach the"
@@ -262,7 +265,7 @@ def _notes(task: Task, found: _Found) -> tuple[str, ...]:
         )
     if 0 < len(found.permuted) < 19:
         notes.append(
-            f"{len(found.permuted)} permutations cannot show p below"
+            f"{counted(len(found.permuted), 'permutation')} cannot show p below"
             f" {1 / (1 + len(found.permuted)):.2f}."
         )
     return tuple(notes)

@@ -53,10 +53,10 @@ def forest(sites: pd.DataFrame, overall: Figure, left_out: Figure | None, what: 
             ("", ACCENT, 0.14, "site in training"),
             ("left_out_", WARM, -0.14, "site left out"),
         ):
-            if key and left_out is None:
-                continue
             value = sites[f"{key}value"].to_numpy(float)
             known = np.isfinite(value)
+            if key and (left_out is None or not known.any()):
+                continue
             spread = np.stack(
                 [value - sites[f"{key}low"], sites[f"{key}high"].to_numpy(float) - value]
             )
@@ -74,6 +74,7 @@ def forest(sites: pd.DataFrame, overall: Figure, left_out: Figure | None, what: 
         axes.axhline(1.0, color=PALE, lw=1)
         low, high = (0.0, 1.0) if overall.chance else (-1.0, 1.0)
         axes.set_xlim(low - MARGIN, high + MARGIN)
+        axes.locator_params(axis="x", nbins=5)
         axes.set_xlabel(what)
         legend_above(axes, LEGEND_COLUMNS)
 

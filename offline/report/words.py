@@ -126,6 +126,8 @@ def _left_out(validation: Validation) -> str:
     figure = validation.figures.get(name)
     if figure is None or not np.isfinite(figure.value):
         return "No site could be left out: nothing is known of a new scanner."
+    if figure.low == figure.high == figure.chance:
+        return "At sites left out of training everybody of a site gets the same: nothing is told."
     beyond = "not beyond chance" if figure.covers_chance else "beyond chance"
     if not figure.covers_chance and figure.value < figure.chance:
         beyond = "below chance"

@@ -103,6 +103,12 @@ def test_the_first_sentence_is_honest(
         assert f"{figure.low:.2f} to {figure.high:.2f}" in said.sentence
 
 
+def test_the_same_output_for_everybody_tells_nothing(found: Validation) -> None:
+    same = {**found.figures, "AUC at sites left out": Figure(0.5, 0.5, 0.5, 0.5)}
+    reading = verdict(dataclasses.replace(found, figures=same)).reading
+    assert "everybody of a site gets the same: nothing is told" in reading
+
+
 def test_few_permutations_show_nothing(found: Validation) -> None:
     figure = Figure(0.8, 0.7, 0.9, 0.5)
     said = verdict(changed(found, figure, permuted=permuted(found, [0.5] * 5)))
