@@ -149,7 +149,12 @@ def lasso_at(X: Float64, y: Float64, lam: float) -> tuple[Float64, float]:
     from sklearn.linear_model import LogisticRegression
 
     model = LogisticRegression(
-        l1_ratio=1.0, solver="saga", C=1 / (len(y) * lam), tol=1e-7, max_iter=100_000
+        l1_ratio=1.0,
+        solver="saga",
+        C=1 / (len(y) * lam),
+        tol=1e-9,  # its steps are small for a while now and then: 1e-7 can stop it halfway
+        max_iter=100_000,
+        random_state=0,
     ).fit(X, y)
     return model.coef_[0], float(model.intercept_[0])
 
