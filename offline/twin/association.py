@@ -3,11 +3,14 @@
 `background` gives the size of one edit. Here every single edge is given an effect of its own, as
 every variant is in mixed-model association (Kang et al. 2010, doi:10.1038/ng.548), at once:
 
-    codes = c · z[edge] + N(0, K ⊗ G + I ⊗ E),    K of first degree,
+    codes = α z[edge] ⊗ G s + N(0, K ⊗ G + I ⊗ E),    K of first degree,
 
-with people's connectomes K as they are and G, E of the codes at hand. In the eigenbasis of K
-everything is a weighted sum over people, so that codes exchanged between people cost no more than
-products of matrices: the null is of the very statistic that it is compared with.
+with people's connectomes K as they are, G, E of the codes at hand, and s the slope of a target by
+the codes. G s is the direction in which connectomes as a whole move the codes that the target
+hangs on: an edge is taken to act as they do, on one condition where they do, which is far surer
+than to leave its direction open. In the eigenbasis of K everything is a weighted sum over people,
+so that codes exchanged between people cost no more than products of matrices: the null is of the
+very statistic that it is compared with.
 """
 
 from __future__ import annotations
@@ -26,17 +29,24 @@ Float64 = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Association:
-    """Each edge's own effect on a member's codes.
+    """What a member's training people say of each edge, per SD of it.
 
     Attributes
     ----------
-    effect : ndarray of float64, shape (n_edges, n_codes)
-        Change of the codes per SD of the edge.
-    covariance : ndarray of float64, shape (n_edges, n_codes, n_codes)
+    gradient : ndarray of float64, shape (n_edges, n_codes)
+        Of the log likelihood by an effect on the codes, in units of these.
+    information : ndarray of float64, shape (n_edges, n_codes, n_codes)
+        Its variance.
+    told : ndarray of float64, shape (n_codes, n_codes)
+        G.
+    unit : ndarray of float64, shape (n_codes,)
+        Of the codes.
     """
 
-    effect: Float64
-    covariance: Float64
+    gradient: Float64
+    information: Float64
+    told: Float64
+    unit: Float64
 
     def on(self, slope: Float64) -> tuple[Float64, Float64]:
         """Effects on people's targets and their variances, each (n_people, n_edges).
@@ -47,8 +57,15 @@ class Association:
             Of the target by the codes.
         """
         n_people, n_codes = slope.shape
-        pairs = (slope[:, :, None] * slope[:, None, :]).reshape(n_people, n_codes**2)
-        return slope @ self.effect.T, pairs @ self.covariance.reshape(-1, n_codes**2).T
+        own = slope * self.unit
+        direction = own @ self.told
+        pairs = (direction[:, :, None] * direction[:, None, :]).reshape(n_people, n_codes**2)
+        information = pairs @ self.information.reshape(-1, n_codes**2).T
+        size = np.sum(own * direction, axis=1)[:, None]
+        # an edge that is the same in everybody says nothing: effect 0, no matter how certain
+        information = np.where(information > 1e-300, information, np.inf)
+        variance = np.where(np.isfinite(information), size**2 / information, size**2)
+        return size * (direction @ self.gradient.T) / information, variance
 
 
 @dataclass(frozen=True)
@@ -80,19 +97,14 @@ class Directions:
         return cls(kernel, np.clip(values, 0.0, None), vectors, vectors.T @ standardised)
 
     def associate(self, codes: Float64) -> Association:
-        """Own effects of all edges on codes, (n_people, n_codes)."""
+        """All edges beside codes, (n_people, n_codes)."""
         unit = codes.std(axis=0)
         unit = np.where(unit > 1e-12, unit, 1.0)
         y = (codes - codes.mean(axis=0)) / unit
         fit = fit_degree(self.kernel, y)
-        n_people, n_codes = y.shape
         inverse = np.linalg.inv(self.values[:, None, None] * fit.told + fit.untold)
         weighted = np.einsum("nij,nj->ni", inverse, self.vectors.T @ y)
-        information = (self.edges**2).T @ inverse.reshape(n_people, n_codes**2)
-        information = information.reshape(-1, n_codes, n_codes)
-        # an edge that is the same in everybody says nothing, with certainty
-        still = np.trace(information, axis1=1, axis2=2) <= 1e-12
-        information[still] = np.eye(n_codes)
-        covariance = np.linalg.inv(information)
-        effect = np.einsum("eij,ej->ei", covariance, self.edges.T @ weighted)
-        return Association(effect * unit, covariance * np.outer(unit, unit))
+        information = (self.edges**2).T @ inverse.reshape(len(y), -1)
+        return Association(
+            self.edges.T @ weighted, information.reshape(-1, *fit.told.shape), fit.told, unit
+        )

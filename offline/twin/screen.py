@@ -258,7 +258,7 @@ def _why_not(found: Intervention, direction: int, beyond: bool) -> str:
 
 def _t(by_who: Sequence[Float64], associations: Sequence[Association]) -> Float64:
     """Own effects of all edges over their errors, members taken together as in an interval."""
-    shape = len(by_who[0]), len(associations[0].effect)
+    shape = len(by_who[0]), len(associations[0].gradient)
     change, variance = np.zeros(shape), np.zeros(shape)
     counts = np.zeros((shape[0], 1))
     for slope, association in zip(by_who, associations, strict=True):

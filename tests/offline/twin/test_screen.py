@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed (fcnef[offli
 from offline.errors import TwinError  # noqa: E402
 from offline.twin.association import Directions  # noqa: E402
 from offline.twin.background import Background  # noqa: E402
-from offline.twin.hyper import fit_basis  # noqa: E402
+from offline.twin.hyper import Kernels, fit_basis, fit_degree  # noqa: E402
 from offline.twin.model import Settings  # noqa: E402
 from offline.twin.outcomes import Target, slopes  # noqa: E402
 from offline.twin.screen import (  # noqa: E402
@@ -61,32 +61,52 @@ def drawn(seed: int, n_people: int = 40, n_edges: int = 300):
     return rng, edges, fit_basis(edges)
 
 
-def test_own_effects_of_all_edges_are_those_of_single_edits(monkeypatch):
+def test_of_one_code_an_edge_has_the_effect_of_its_edit(monkeypatch):
     """One SD of an edge, as an edit before a background of first degree alone."""
     monkeypatch.setattr("offline.twin.background.DEGREES", (0.0,))
     rng, edges, basis = drawn(0)
-    codes = rng.standard_normal((40, 3)) + edges[:, [7, 7, 9]]
-    found = Directions.of(basis, edges).associate(codes)
+    codes = rng.standard_normal((40, 1)) + edges[:, [7]]
+    change, variance = Directions.of(basis, edges).associate(codes).on(np.array([[2.0]]))
     single = Background.of(SimpleNamespace(basis=basis), edges, codes)
     for edge in (7, 9, 200):
         after = edges[:1].copy()
         after[:, edge] += basis.scale[edge]
         effect, covariance = single.effect(edges[:1], after)
-        assert np.allclose(found.effect[edge], effect[0], rtol=1e-6)
-        assert np.allclose(found.covariance[edge], covariance[0], rtol=1e-6)
-    slope = rng.standard_normal((2, 3))
-    change, variance = found.on(slope)
-    assert np.allclose(change[1, 9], slope[1] @ found.effect[9])
-    assert np.allclose(variance[1, 9], slope[1] @ found.covariance[9] @ slope[1])
+        assert change[0, edge] == pytest.approx(2.0 * effect[0, 0], rel=1e-6)
+        assert variance[0, edge] == pytest.approx(4.0 * covariance[0, 0, 0], rel=1e-6)
+
+
+def test_an_effect_is_generalised_least_squares_along_what_connectomes_do():
+    """Against the covariance of all codes written out as one matrix."""
+    rng, edges, basis = drawn(1)
+    codes = rng.standard_normal((40, 3)) + edges[:, [7, 7, 9]]
+    slope = np.array([0.5, -1.0, 2.0])
+    change, variance = Directions.of(basis, edges).associate(codes).on(slope[None])
+    unit = codes.std(axis=0)
+    y = (codes - codes.mean(axis=0)) / unit
+    kernel = Kernels.of(basis.scores(edges)).first
+    fit = fit_degree(kernel, y)
+    covariance = np.kron(kernel, fit.told) + np.kron(np.eye(40), fit.untold)
+    direction = fit.told @ (slope * unit)
+    z = (edges[:, 9] - basis.mean[9]) / basis.scale[9]
+    design = np.kron(z, direction)
+    information = design @ np.linalg.solve(covariance, design)
+    size = (slope * unit) @ direction
+    expected = size * (design @ np.linalg.solve(covariance, y.ravel())) / information
+    assert change[0, 9] == pytest.approx(expected, rel=1e-6)
+    assert variance[0, 9] == pytest.approx(size**2 / information, rel=1e-6)
 
 
 def test_an_edge_that_is_the_same_in_everybody_has_no_effect():
     rng, edges, _ = drawn(1)
-    edges[:, 3] = 0.2
+    edges[:, 3] = 0.25
     basis = fit_basis(edges)
-    found = Directions.of(basis, edges).associate(rng.standard_normal((40, 2)))
-    assert np.allclose(found.effect[3], 0.0, atol=1e-12)
-    assert np.isfinite(found.covariance).all()
+    change, variance = (
+        Directions.of(basis, edges).associate(rng.standard_normal((40, 2))).on(np.ones((1, 2)))
+    )
+    assert change[0, 3] == 0.0
+    assert np.isfinite(change).all()
+    assert (variance > 0.0).all()
 
 
 def test_the_null_is_of_the_very_statistic(twin, training, new, monkeypatch):
