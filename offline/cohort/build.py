@@ -1,17 +1,16 @@
 """Building a cohort: read every scan once, decide who is left out, store the rest.
 
-Reading is block work (`offline.blocks`): a block of scans in, their edges and what is known of
-them out, kept in a checkpoint inside the cohort's folder. Interrupted building therefore resumes
-with the same call, and the decision, which needs everyone, is made over small tables while no more
-than a few blocks are in memory.
+Reading is block work (`offline.cohort.reading`), kept in a checkpoint inside the cohort's folder.
+Interrupted building therefore resumes with the same call, and the decision, which needs everyone,
+is made over small tables while no more than a few blocks are in memory.
 """
 
 from __future__ import annotations
 
-import hashlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,22 +21,19 @@ from numpy.typing import NDArray
 
 from offline.atlas import Atlas
 from offline.blocks import Executor, open_executor
-from offline.checkpoint import digest_of
 from offline.cohort.consent import Tombstones
 from offline.cohort.exclusion import Limits, Reasons, before_reading, kept_rois, once_read
 from offline.cohort.hold import LOCK, held
 from offline.cohort.people import People
-from offline.cohort.scans import Entry, Source
+from offline.cohort.reading import Known, entries_of, read_blocks
+from offline.cohort.scans import Source
 from offline.cohort.stored import ABOUT, BUILDING, FORMAT, TEXT_COLUMNS, Cohort, write_generation
 from offline.errors import CohortError
 from offline.store import EdgeStore
 from rtloop import __version__
 from rtloop.connectivity import edge_index
 
-__all__ = ["BLOCK_BYTES", "build_cohort", "read_block_of_scans"]
-
-BLOCK_BYTES = 16 << 20
-"""Edges of one block of scans: work enough for a call, several at a time fit in memory."""
+__all__ = ["build_cohort"]
 
 
 def build_cohort(
@@ -93,117 +89,53 @@ def build_cohort(
     with held(folder), nullcontext(executor) if executor else open_executor() as running:
         stones = _tombstones(folder, rebuild)
         reasons = before_reading(people, limits, stones)
-        entries = _entries(people.table, source, reasons)
-        blocks = partial(_blocks, running, source, entries, folder / BUILDING)
-        known = _survey(blocks(), len(people.table), source.atlas)
-        table = _completed(people.table, known)
-        once_read(
-            reasons,
-            table,
-            known.faults,
-            known.missing,
-            known.holes,
-            known.contents,
-            limits,
-            stones,
-        )
-        kept = reasons.kept
-        _require_someone(kept, reasons, table, stones)
-        rois = kept_rois(known.missing[kept], source.atlas, limits)
-        atlas = source.atlas.without(
-            label for label, stays in zip(source.atlas.labels, rois, strict=True) if not stays
-        )
+        entries = entries_of(people.table, source, np.flatnonzero(reasons.kept).tolist())
+        blocks = partial(read_blocks, running, source, entries, folder / BUILDING)
+        known = Known.survey(blocks(), len(people.table), source.atlas.n_rois)
+        stays = _decide(people.table, known, source.atlas, limits, reasons, stones)
         about = {
             "format": FORMAT,
             "version": __version__,
             "description": description,
-            "atlas": atlas.as_json(),
+            "atlas": stays.atlas.as_json(),
             "scores": list(people.scores),
             "rules": limits.words(),
-            "notes": [*notes, *_notes(people, limits, known, kept, source.atlas, atlas)],
+            "notes": [*notes, *_notes(people, limits, known, stays)],
             "tombstones": {"key": stones.key, "marks": list(stones.marks)},
         }
         write_generation(
             folder,
             about,
-            table.loc[kept, _columns(people)],
-            known.scans(table).loc[kept],
-            reasons.table(table, stones),
-            lambda path: _store(path, blocks(), int(kept.sum()), kept, rois, source.atlas, atlas),
+            stays.table.loc[stays.kept, _columns(people)],
+            known.scans(stays.table).loc[stays.kept],
+            reasons.table(stays.table, stones),
+            lambda path: _store(path, blocks(), stays),
         )
         shutil.rmtree(folder / BUILDING)
     return Cohort.open(folder)
 
 
-def read_block_of_scans(source: Source, entries: Sequence[Entry]) -> dict[str, Any]:
-    """Read some scans: edges of those without a fault, and what is known of each.
+@dataclass(frozen=True)
+class _Stays:
+    """Who and what is stored.
 
-    Parameters
+    Attributes
     ----------
-    source : Source
-        Their arrays.
-    entries : sequence of Entry
-        Rows of the participants table.
-
-    Returns
-    -------
-    dict
-        `rows`, `faults`, `notes`, `about` (n, 4: volumes, used ones, mean FD in mm, minutes),
-        `missing` (n, n_rois), `holes` (n,), `contents`, and `z` (n_without_fault, n_edges).
+    table : pandas.DataFrame
+        The participants table, completed.
+    kept : ndarray of bool, shape (n_scans,)
+        Its rows that stay.
+    rois : ndarray of bool, shape (n_rois,)
+        ROIs of the source's atlas that stay.
+    whole, atlas : Atlas
+        The source's, and that of the ROIs that stay.
     """
-    n_rois = source.atlas.n_rois
-    scans = [source.read(entry) for entry in entries]
-    z = [scan.z for scan in scans if scan.z is not None]
-    missing = np.zeros((len(scans), n_rois), bool)
-    holes = np.zeros(len(scans), np.int64)
-    for k, scan in enumerate(scans):
-        if scan.z is not None:
-            missing[k], holes[k] = _absent(scan.z, source.atlas)
-    return {
-        "rows": np.array([entry.row for entry in entries], np.int64),
-        "faults": [scan.fault for scan in scans],
-        "notes": [scan.note for scan in scans],
-        "about": np.array([(s.n_volumes, s.n_used, s.mean_fd, s.minutes) for s in scans], float),
-        "missing": missing,
-        "holes": holes,
-        "contents": ["" if scan.z is None else _content(scan.z) for scan in scans],
-        "z": np.array(z, np.float32).reshape(len(z), source.atlas.n_edges),
-    }
 
-
-class _Known:
-    """What reading told of each row of the participants table."""
-
-    def __init__(self, n_scans: int, n_rois: int) -> None:
-        self.faults = [""] * n_scans
-        self.notes = [""] * n_scans
-        self.contents = [""] * n_scans
-        self.about = np.full((n_scans, 4), np.nan)
-        self.missing = np.zeros((n_scans, n_rois), bool)
-        self.holes = np.zeros(n_scans, np.int64)
-
-    def add(self, block: dict[str, Any]) -> None:
-        rows = block["rows"]
-        for k, row in enumerate(rows):
-            self.faults[row] = block["faults"][k]
-            self.notes[row] = block["notes"][k]
-            self.contents[row] = block["contents"][k]
-        self.about[rows] = block["about"]
-        self.missing[rows] = block["missing"]
-        self.holes[rows] = block["holes"]
-
-    def scans(self, table: pd.DataFrame) -> pd.DataFrame:
-        return pd.DataFrame(
-            {
-                "participant": table["participant"],
-                "session": table["session"],
-                "n_volumes": self.about[:, 0],
-                "n_used": self.about[:, 1],
-                "content": self.contents,
-                "note": [note or "n/a" for note in self.notes],
-            },
-            index=table.index,
-        )
+    table: pd.DataFrame
+    kept: NDArray[np.bool_]
+    rois: NDArray[np.bool_]
+    whole: Atlas
+    atlas: Atlas
 
 
 def _require_own(folder: Path) -> None:
@@ -228,92 +160,24 @@ def _tombstones(folder: Path, rebuild: bool) -> Tombstones:
     return present.tombstones
 
 
-def _entries(table: pd.DataFrame, source: Source, reasons: Reasons) -> list[Entry]:
-    """Rows to be read, with what tells that their file changed."""
-    files = table["file"].fillna("")
-    entries = []
-    for row in np.flatnonzero(reasons.kept):
-        entry = Entry(
-            str(table["participant"].iloc[row]),
-            str(table["session"].iloc[row]),
-            str(files.iloc[row]),
-            int(row),
-        )
-        entries.append(entry._replace(stamp=source.stamp(entry)))
-    return entries
-
-
-def _blocks(executor: Executor, source: Source, entries: list[Entry], parts: Path) -> Any:
-    n = max(1, BLOCK_BYTES // (4 * source.atlas.n_edges))
-    items = [entries[start : start + n] for start in range(0, len(entries), n)]
-    function = partial(read_block_of_scans, source)
-    # by what is read: a building that failed does not stand in the way of the corrected one
-    own = parts / digest_of((function, __version__))[:12]
-    return executor.map(function, items, label="connectivity", checkpoint=own)
-
-
-def _survey(blocks: Any, n_scans: int, atlas: Atlas) -> _Known:
-    known = _Known(n_scans, atlas.n_rois)
-    for block in blocks:
-        known.add(block)
-    return known
-
-
-def _completed(table: pd.DataFrame, known: _Known) -> pd.DataFrame:
-    """The table with motion and length as measured, where they were."""
-    table = table.copy()
-    for column, place in (("mean_fd", 2), ("minutes", 3)):
-        measured = known.about[:, place]
-        table[column] = np.where(np.isnan(measured), table[column], measured)
-    return table
-
-
-def _store(
-    path: Path,
-    blocks: Any,
-    n_rows: int,
-    kept: NDArray[np.bool_],
-    rois: NDArray[np.bool_],
+def _decide(
+    table: pd.DataFrame,
+    known: Known,
     whole: Atlas,
-    atlas: Atlas,
-) -> None:
-    """Write the rows that are kept, in the order of the table."""
-    edges = slice(None) if rois.all() else _edges_of(rois, whole)
-    store = EdgeStore.create(path, n_rows, atlas)
-    with store.rows() as writer:
-        for block in blocks:
-            read = [k for k, fault in enumerate(block["faults"]) if not fault]
-            stays = kept[block["rows"][read]]
-            writer.add(block["z"][stays][:, edges])
-
-
-def _edges_of(rois: NDArray[np.bool_], whole: Atlas) -> NDArray[np.int64]:
-    """Places, among all edges, of those between the ROIs that stay."""
-    places = np.flatnonzero(rois)
-    a, b = np.triu_indices(len(places), k=1)
-    return edge_index(whole.n_rois, places[a], places[b])
-
-
-def _absent(z: NDArray[np.float32], atlas: Atlas) -> tuple[NDArray[np.bool_], int]:
-    """ROIs without any edge, and edges missing between ROIs that have others."""
-    bad = ~np.isfinite(z)
-    if not bad.any():
-        return np.zeros(atlas.n_rois, bool), 0
-    a, b = atlas.edges().T
-    count = np.bincount(a[bad], minlength=atlas.n_rois)
-    count += np.bincount(b[bad], minlength=atlas.n_rois)
-    missing = count == atlas.n_rois - 1
-    return missing, int((bad & ~missing[a] & ~missing[b]).sum())
-
-
-def _content(z: NDArray[np.float32]) -> str:
-    return hashlib.sha256(z.tobytes()).hexdigest()
-
-
-def _columns(people: People) -> list[str]:
-    """Columns of a cohort's table of people."""
-    numbers = ["age", "mean_fd", "minutes"]
-    return [*TEXT_COLUMNS, *numbers, "traveling", *people.scores]
+    limits: Limits,
+    reasons: Reasons,
+    stones: Tombstones,
+) -> _Stays:
+    """Add the reasons that reading gives, and say what is left."""
+    table = known.completed(table)
+    once_read(
+        reasons, table, known.faults, known.missing, known.holes, known.contents, limits, stones
+    )
+    kept = reasons.kept
+    _require_someone(kept, reasons, table, stones)
+    rois = kept_rois(known.missing[kept], whole, limits)
+    gone = (label for label, stays in zip(whole.labels, rois, strict=True) if not stays)
+    return _Stays(table, kept, rois, whole, whole.without(gone))
 
 
 def _require_someone(
@@ -326,24 +190,41 @@ def _require_someone(
     raise CohortError(f"expected someone to be left, found everyone excluded: {first}; check why")
 
 
-def _notes(
-    people: People,
-    limits: Limits,
-    known: _Known,
-    kept: NDArray[np.bool_],
-    whole: Atlas,
-    atlas: Atlas,
-) -> list[str]:
+def _notes(people: People, limits: Limits, known: Known, stays: _Stays) -> list[str]:
     """What was done that a reader should know."""
     ignored = ", ".join(people.ignored)
     notes = [f"columns left out of the table: {ignored}"] if ignored else []
-    told = pd.Series(known.notes)[kept]
+    told = pd.Series(known.notes)[stays.kept]
     told = told[told != ""]
     notes += [f"{count} scans: {note}" for note, count in told.value_counts().items()]
-    dropped = [label for label in whole.labels if label not in set(atlas.labels)]
+    dropped = [label for label in stays.whole.labels if label not in set(stays.atlas.labels)]
     if dropped:
         notes.append(f"ROIs left out for everyone: {', '.join(dropped)}")
-    n_missing = known.missing[kept].any(axis=1).sum()
+    n_missing = known.missing[stays.kept].any(axis=1).sum()
     if limits.missing_rois == "keep" and n_missing:
         notes.append(f"{n_missing} scans have NaN at the edges of missing ROIs")
     return notes
+
+
+def _columns(people: People) -> list[str]:
+    """Columns of a cohort's table of people."""
+    numbers = ["age", "mean_fd", "minutes"]
+    return [*TEXT_COLUMNS, *numbers, "traveling", *people.scores]
+
+
+def _store(path: Path, blocks: Iterable[dict[str, Any]], stays: _Stays) -> None:
+    """Write the rows that are kept, in the order of the table."""
+    edges = slice(None) if stays.rois.all() else _edges_of(stays.rois, stays.whole)
+    store = EdgeStore.create(path, int(stays.kept.sum()), stays.atlas)
+    with store.rows() as writer:
+        for block in blocks:
+            read = [k for k, fault in enumerate(block["faults"]) if not fault]
+            own = stays.kept[block["rows"][read]]
+            writer.add(block["z"][own][:, edges])
+
+
+def _edges_of(rois: NDArray[np.bool_], whole: Atlas) -> NDArray[np.int64]:
+    """Places, among all edges, of those between the ROIs that stay."""
+    places = np.flatnonzero(rois)
+    a, b = np.triu_indices(len(places), k=1)
+    return edge_index(whole.n_rois, places[a], places[b])

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 import offline.cohort.build as building
+import offline.cohort.reading as reading
 import offline.cohort.stored as stored
 from offline.atlas import Atlas
 from offline.blocks import open_executor
@@ -129,14 +130,14 @@ def test_arrays_of_the_withdrawn_and_not_covered_are_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
-    original = building.Entry
+    original = reading.Entry
 
     class Watched(original):  # type: ignore[misc, valid-type]
         def __new__(cls, participant: str, *rest: Any) -> Any:
             read.append(participant)
             return original.__new__(cls, participant, *rest)
 
-    monkeypatch.setattr(building, "Entry", Watched)
+    monkeypatch.setattr(reading, "Entry", Watched)
     table = people_table(4, consent=["open-mri", "withdrawn", "restricted-fc", "open-mri"])
     build(tmp_path, table, Limits(tier="open-mri"))
     assert read == ["p00", "p03"]
@@ -428,7 +429,7 @@ def test_a_cohort_is_written_by_one_at_a_time(tmp_path: Path) -> None:
 
 
 def test_interrupted_building_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(building, "BLOCK_BYTES", 2 * 4 * ATLAS.n_edges)
+    monkeypatch.setattr(reading, "BLOCK_BYTES", 2 * 4 * ATLAS.n_edges)
     table = people_table(10)
     arrays = write_series(tmp_path / "arrays", 10)
     hidden = tmp_path / "hidden.npy"
@@ -481,7 +482,7 @@ def test_a_building_that_failed_does_not_stand_in_the_way(tmp_path: Path) -> Non
 def test_the_same_cohort_by_threads_processes_and_one_by_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(building, "BLOCK_BYTES", 2 * 4 * ATLAS.n_edges)
+    monkeypatch.setattr(reading, "BLOCK_BYTES", 2 * 4 * ATLAS.n_edges)
     found = []
     for k, where in enumerate(({"workers": 1}, {"workers": 3}, {"workers": 2, "processes": True})):
         with open_executor(**where) as executor:  # type: ignore[arg-type]
