@@ -143,6 +143,9 @@ def selection(null: SelectionNull, level: float) -> str:
         if above.any():
             for axes in (left, right):
                 axes.axhline(counts[above].min() - 0.5, color=WARM, lw=1, ls="--")
+        if not len(counts):
+            left.set_xticks([])
+            left.text(0.5, 0.5, "no edge was chosen", ha="center", transform=left.transAxes)
         left.set_xlabel("edges, most often chosen first")
         left.set_ylabel(f"times chosen, of {null.n_models}")
         top = max(int(counts.max(initial=1)), int(null.largest.max())) + 2

@@ -234,6 +234,13 @@ def test_nothing_to_judge_is_still_a_page(tmp_path: Path) -> None:
     assert "accuracy" in doubted
 
 
+def test_no_edge_chosen_is_said_in_its_figure(found: Validation, tmp_path: Path) -> None:
+    assert found.selection is not None
+    nothing = dataclasses.replace(found.selection, counts=np.zeros(36, np.int64))
+    shown, _ = page(dataclasses.replace(found, selection=nothing), tmp_path)
+    assert "no edge was chosen" in shown.text.partition("Selection counts")[2]
+
+
 def test_an_interval_that_rounding_puts_past_its_value_is_drawn(
     found: Validation, tmp_path: Path
 ) -> None:
