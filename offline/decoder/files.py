@@ -7,35 +7,32 @@ pickled, and people are known by digests alone.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import platform
+import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import sparse
 
 from offline.decoder.calibration import Calibrator
 from offline.decoder.models import Models
 from offline.errors import DecodeError
-from rtloop import __version__
+from offline.model_file import Arrays, ModelFile, digest
 
 if TYPE_CHECKING:
     from offline.decoder.folded import FoldedDecoder
 
-__all__ = ["FORMAT", "load_decoder", "save_decoder"]
+__all__ = ["DECODERS", "load_decoder", "save_decoder"]
 
-FORMAT = 1
-ENTRY = "fcnef"
-SUFFIX = ".safetensors"
 KINDS = {
     "LassoEnsemble": "offline.decoder.ensemble",
     "LassoEnsembleRegressor": "offline.decoder.ensemble",
     "ComponentClassifier": "offline.decoder.components",
     "ComponentRegressor": "offline.decoder.components",
 }
+"""Modules of the classes."""
+
+DECODERS = ModelFile("decoder", tuple(KINDS), 1, DecodeError)
 ARRAYS = ("out_of_fold_", "folds_", "person_folds_")
 
 
@@ -52,34 +49,24 @@ def save_decoder(decoder: FoldedDecoder, path: str | Path) -> Path:
     -------
     Path
         Of the decoder's own file.
-    """
-    from safetensors.numpy import save_file
 
-    path = Path(path)
-    path = path if path.suffix == SUFFIX else path.with_name(path.name + SUFFIX)
-    arrays: dict[str, NDArray[Any]] = {name: getattr(decoder, name) for name in ARRAYS}
-    details: list[str] = []
+    Raises
+    ------
+    DecodeError
+        If the file cannot be written.
+    """
+    path = DECODERS.path(path)
+    arrays: Arrays = {name: getattr(decoder, name) for name in ARRAYS}
     for fold, models in enumerate(decoder.models_):
-        arrays |= {f"{fold}.intercept": models.intercept}
-        for part, matrix in (("coef", models.coef), ("selected", models.selected)):
-            arrays |= {
-                f"{fold}.{part}.data": matrix.data,
-                f"{fold}.{part}.indices": matrix.indices.astype(np.int64),
-                f"{fold}.{part}.indptr": matrix.indptr.astype(np.int64),
-            }
-        arrays |= {f"{fold}.{name}": values for name, values in models.details.items()}
-        details = list(models.details)
+        arrays |= {f"{fold}.{name}": array for name, array in _arrays_of(models).items()}
     header: dict[str, Any] = {
-        "format": FORMAT,
-        "kind": type(decoder).__name__,
-        "versions": _versions(),
         "parameters": _parameters(decoder),
         "n_features_in": decoder.n_features_in_,
         "atlas_digest": decoder.atlas_digest_,
         "seed": decoder.seed_,
         "people": decoder.people_.tolist(),
         "notes": list(decoder.notes_),
-        "details": details,
+        "details": list(decoder.models_[0].details),
         "n_models": [len(models.intercept) for models in decoder.models_],
     }
     if hasattr(decoder, "classes_"):
@@ -87,17 +74,12 @@ def save_decoder(decoder: FoldedDecoder, path: str | Path) -> Path:
         header["calibration"] = decoder.calibrator_.method
         arrays |= {"calibration.x": decoder.calibrator_.x, "calibration.y": decoder.calibrator_.y}
         arrays["out_of_fold_calibrated_"] = decoder.out_of_fold_calibrated_
-    path.parent.mkdir(parents=True, exist_ok=True)
     if decoder.harmonizers_[0] is not None:
         header["harmonizers"] = [
             _save_harmonizer(harmonizer, path, fold)
             for fold, harmonizer in enumerate(decoder.harmonizers_)
         ]
-    partial = path.with_name(path.name + ".part")
-    tensors = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    save_file(tensors, partial, metadata={ENTRY: json.dumps(header, sort_keys=True)})
-    partial.replace(path)
-    return path
+    return DECODERS.write(path, type(decoder).__name__, arrays, header)
 
 
 def load_decoder(path: str | Path) -> FoldedDecoder:
@@ -108,13 +90,10 @@ def load_decoder(path: str | Path) -> FoldedDecoder:
     DecodeError
         If there is no such file, it is none of ours or damaged, or a harmonizer is another one.
     """
-    import importlib
-
-    path = Path(path)
-    path = path if path.suffix == SUFFIX else path.with_name(path.name + SUFFIX)
-    arrays, header = _read(path)
-    kind = getattr(importlib.import_module(KINDS[header["kind"]]), header["kind"])
-    decoder: FoldedDecoder = kind(**header["parameters"])
+    path = DECODERS.path(path)
+    kind, arrays, header = DECODERS.read(path)
+    made_by = getattr(importlib.import_module(KINDS[kind]), kind)
+    decoder: FoldedDecoder = made_by(**header["parameters"])
     for name in ARRAYS:
         setattr(decoder, name, arrays[name])
     decoder.n_features_in_ = header["n_features_in"]
@@ -140,36 +119,21 @@ def load_decoder(path: str | Path) -> FoldedDecoder:
     return decoder
 
 
-def _read(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    from safetensors import SafetensorError, safe_open
-
-    if not path.is_file():
-        raise DecodeError(f"decoder {path}: expected a file, found none; check the path")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            header = json.loads((file.metadata() or {}).get(ENTRY, "{}"))
-            # the file maps the disk: arrays are copied so that it can be closed
-            arrays = {name: np.array(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, json.JSONDecodeError, OSError) as error:
-        raise DecodeError(
-            f"decoder {path}: expected safetensors, found {error}; take a whole file"
-        ) from error
-    if header.get("kind") not in KINDS:
-        found = f"a {header['kind']}" if "kind" in header else "a file without its header"
-        raise DecodeError(
-            f"decoder {path}: expected a decoder, found {found}; take one written by `save`"
-        )
-    if header.get("format") != FORMAT:
-        raise DecodeError(
-            f"decoder {path}: expected format {FORMAT}, found {header.get('format')}; train it"
-            f" anew with this version ({__version__})"
-        )
-    return arrays, header
+def _arrays_of(models: Models) -> Arrays:
+    """A fold's models by name."""
+    arrays: Arrays = {"intercept": models.intercept}
+    for part, matrix in (("coef", models.coef), ("selected", models.selected)):
+        arrays |= {
+            f"{part}.data": matrix.data,
+            f"{part}.indices": matrix.indices.astype(np.int64),
+            f"{part}.indptr": matrix.indptr.astype(np.int64),
+        }
+    return arrays | models.details
 
 
-def _models(
-    arrays: dict[str, NDArray[Any]], fold: int, n_models: int, header: dict[str, Any]
-) -> Models:
+def _models(arrays: Arrays, fold: int, n_models: int, header: dict[str, Any]) -> Models:
+    """The reverse of `_arrays_of`."""
+
     def matrix(part: str, n_rows: int) -> sparse.csr_array:
         content = tuple(arrays[f"{fold}.{part}.{name}"] for name in ("data", "indices", "indptr"))
         return sparse.csr_array(content, shape=(n_rows, header["n_features_in"]))
@@ -193,12 +157,8 @@ def _parameters(decoder: FoldedDecoder) -> dict[str, Any]:
 
 
 def _save_harmonizer(harmonizer: Any, path: Path, fold: int) -> dict[str, str]:
-    beside = path.with_name(f"{path.stem}.harmonizer-{fold}{SUFFIX}")
-    harmonizer.save(beside)
-    return {
-        "file": beside.name,
-        "sha256": hashlib.sha256(beside.read_bytes()).hexdigest(),
-    }
+    beside = harmonizer.save(path.with_name(f"{path.stem}.harmonizer-{fold}{path.suffix}"))
+    return {"file": beside.name, "sha256": digest(beside)}
 
 
 def _load_harmonizer(path: Path, known: dict[str, str]) -> Any:
@@ -210,17 +170,9 @@ def _load_harmonizer(path: Path, known: dict[str, str]) -> Any:
             f"decoder {path}: expected its harmonizer {beside.name} beside it, found none; keep"
             " the files together"
         )
-    if hashlib.sha256(beside.read_bytes()).hexdigest() != known["sha256"]:
+    if digest(beside) != known["sha256"]:
         raise DecodeError(
             f"decoder {path}: expected the harmonizer it was trained with, found another one in"
             f" {beside.name}; keep the files together"
         )
     return load(beside)
-
-
-def _versions() -> dict[str, str]:
-    return {
-        "fcnef": __version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-    }

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from offline.errors import HarmonizeError
 from offline.harmonize.combat import ComBat
 from offline.harmonize.metric import two_fold_bias
-from offline.harmonize.models import read_model
+from offline.harmonize.models import HARMONIZERS
 from offline.harmonize.traveling import TravelingSubject
 
 __all__ = ["ComBat", "TravelingSubject", "load", "two_fold_bias"]
@@ -25,10 +24,8 @@ def load(path: str | Path) -> ComBat | TravelingSubject:
     HarmonizeError
         If there is no such file, or it is no harmonizer of this version.
     """
-    kind, arrays, header = read_model(path)
-    for known in (ComBat, TravelingSubject):
-        if known.__name__ == kind:
-            return known.restored(arrays, header)
-    raise HarmonizeError(
-        f"model {path}: expected ComBat or TravelingSubject, found {kind}; take one of these"
-    )
+    kind, arrays, header = HARMONIZERS.read(path)
+    known: dict[str, type[ComBat | TravelingSubject]] = {
+        of.__name__: of for of in (ComBat, TravelingSubject)
+    }
+    return known[kind].restored(arrays, header)

@@ -19,8 +19,8 @@ from offline.cohort import Cohort
 from offline.errors import HarmonizeError
 from offline.harmonize.combat import ComBat
 from offline.harmonize.inputs import Labels, named
-from offline.harmonize.models import digest
 from offline.harmonize.traveling import TravelingSubject
+from offline.model_file import digest
 from offline.store import EdgeStore
 
 __all__ = [

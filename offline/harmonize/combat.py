@@ -34,8 +34,9 @@ from offline.harmonize.inputs import (
     require_known,
     site_labels,
 )
-from offline.harmonize.models import Arrays, StoredModel
+from offline.harmonize.models import StoredModel
 from offline.harmonize.moments import Standardization, standardize
+from offline.model_file import Arrays
 from offline.store import EdgeStore
 
 __all__ = ["ComBat"]

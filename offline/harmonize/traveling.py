@@ -39,8 +39,9 @@ from offline.harmonize.inputs import (
     require_known,
     site_labels,
 )
-from offline.harmonize.models import Arrays, StoredModel
+from offline.harmonize.models import StoredModel
 from offline.harmonize.report import TravelingReport, design_notes, traveling_report
+from offline.model_file import Arrays
 from offline.store import EdgeStore
 
 __all__ = ["TravelingSubject"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,9 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from offline.errors import HarmonizeError
+from offline.errors import DecodeError, HarmonizeError
 from offline.harmonize import ComBat, TravelingSubject, load, models
+from offline.model_file import ModelFile, digest
 from offline.synthetic import SyntheticCohort, traveling_cohort
 from rtloop import __version__
 
@@ -79,7 +82,7 @@ def test_the_header_tells_what_made_the_model(cohort: SyntheticCohort, tmp_path:
     assert header["kind"] == "ComBat"
     assert header["versions"]["fcnef"] == __version__
     assert header["atlas"] == {"name": None, "digest": None, "n_edges": 15}
-    assert len(models.digest(path)) == 64
+    assert digest(path) == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @pytest.mark.parametrize("kind", ["combat", "traveling"])
@@ -105,7 +108,7 @@ def test_size_does_not_depend_on_people(kind: str, tmp_path: Path) -> None:
 def test_another_format_is_refused(
     cohort: SyntheticCohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(models, "FORMAT", 7)
+    monkeypatch.setattr(models, "HARMONIZERS", replace(models.HARMONIZERS, format=7))
     path = ComBat().fit(cohort.X, cohort.site).save(tmp_path / "m")
     monkeypatch.undo()
     with pytest.raises(HarmonizeError, match="expected format 1, found 7 written by fcnef"):
@@ -123,5 +126,13 @@ def test_files_that_are_no_models(cohort: SyntheticCohort, tmp_path: Path) -> No
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(HarmonizeError, match="expected safetensors"):
         load(path)
+    decoder = ModelFile("decoder", ("LassoEnsemble",), 1, DecodeError)
+    other = decoder.write(tmp_path / "decoder", "LassoEnsemble", {"a": np.zeros(3)}, {})
+    with pytest.raises(HarmonizeError, match="expected a harmonizer, found a LassoEnsemble; take"):
+        load(other)
+    taken = tmp_path / "taken"
+    taken.write_text("a file")
+    with pytest.raises(HarmonizeError, match="expected to be able to write it"):
+        ComBat().fit(cohort.X, cohort.site).save(taken / "m")
     with pytest.raises(HarmonizeError, match="expected TravelingSubject, found ComBat"):
         TravelingSubject.load(ComBat().fit(cohort.X, cohort.site).save(tmp_path / "n"))
