@@ -226,6 +226,19 @@ def test_small_sites_are_left_out_and_listed(
     assert f"Sites with fewer than {least} people of the sample were left out." in page
 
 
+def test_a_site_that_one_decoder_does_not_know_is_not_in_the_table_of_disorders(
+    folder: Path,
+) -> None:
+    """At site C nobody is a control: the decoder of MDD never saw its scanner."""
+    dx = ["HC", "MDD", "HC", "ASD"] * 12 + ["ASD"] * 6
+    at = small(folder, 54, site=["A"] * 24 + ["B"] * 24 + ["C"] * 6, diagnosis=dx)
+    command = ["decode", str(at), "--target", "diagnosis", "--positive", "MDD", *QUICK]
+    assert run([*command, "--out", "out"]) == 0
+    across = pd.read_csv(folder / "out" / "tables" / "disorders.tsv", sep="\t")
+    assert len(across) == 4
+    assert across.loc[across["disorder"] == "ASD", "patients"].tolist() == [12, 12]
+
+
 def test_the_console_marks_what_is_transductive(folder: Path, capsys: Said) -> None:
     at = small(folder, 32, site=["A", "B"] * 16, sex=["F", "F", "M", "M"] * 8)
     command = ["decode", str(at), "--target", "sex", "--unseen-site", "reference_controls"]
