@@ -80,43 +80,47 @@ def across_disorders(
     if labels is None or people is None:
         raise DecodeError("expected `diagnosis` and `groups` of every scan, found none; give them")
     stays = np.ones(n_scans, bool) if travels is None else ~travels.astype(bool)
-    disorders = [str(d) for d in pd.unique(pd.Series(labels[stays])) if d != control]
+    healthy, sick = _rows_of(labels, stays, control)
+    rows = np.concatenate([healthy, *sick.values()])
+    edges = read_block(X, slice(None), rows)
+    lines = []
+    for name, decoder in decoders.items():
+        p = decoder.predict_proba(
+            edges,
+            sites=None if where is None else where[rows],
+            covariates=None if table is None else table.iloc[rows],
+            groups=people[rows],
+        )
+        output = np.full(n_scans, np.nan)
+        output[rows] = p[:, 0] if decoder.classes_[1] == control else p[:, 1]
+        trained = set(decoder.people_.tolist())  # type: ignore[attr-defined]
+        known = np.array([person_key(person) in trained for person in people.tolist()])
+        lines += [
+            {
+                "decoder": name,
+                "disorder": disorder,
+                "patients": len(own),
+                "controls": len(healthy),
+                **_separation(output[own], output[healthy]),
+                "known": float(known[np.concatenate([own, healthy])].mean()),
+            }
+            for disorder, own in sick.items()
+        ]
+    return pd.DataFrame(lines)
+
+
+def _rows_of(
+    labels: NDArray[Any], stays: NDArray[np.bool_], control: str
+) -> tuple[NDArray[np.int64], dict[str, NDArray[np.int64]]]:
+    """Rows of controls, and of every disorder's patients."""
     healthy = np.flatnonzero(stays & (labels == control))
+    disorders = sorted({str(d) for d in labels[stays] if d != control})
     if not disorders or not len(healthy):
         raise DecodeError(
             f"expected patients and people called {control!r}, found {len(disorders)} disorder(s)"
             f" and {len(healthy)} controls; say what controls are called"
         )
-    rows_of = {d: np.flatnonzero(stays & (labels == d)) for d in sorted(disorders)}
-    rows = np.concatenate([healthy, *rows_of.values()])
-    edges = X if isinstance(X, np.ndarray) and len(rows) == n_scans else None
-    lines = []
-    for name, decoder in decoders.items():
-        part = edges[rows] if edges is not None else read_block(X, slice(None), rows)
-        p = decoder.predict_proba(
-            part,
-            sites=None if where is None else where[rows],
-            covariates=None if table is None else table.iloc[rows],
-            groups=people[rows],
-        )
-        of_patients = p[:, 0] if decoder.classes_[1] == control else p[:, 1]
-        output = np.full(n_scans, np.nan)
-        output[rows] = of_patients
-        trained = set(decoder.people_.tolist())  # type: ignore[attr-defined]
-        known = np.array([person_key(person) in trained for person in people.tolist()])
-        for disorder, sick in rows_of.items():
-            both = np.concatenate([sick, healthy])
-            lines.append(
-                {
-                    "decoder": name,
-                    "disorder": disorder,
-                    "patients": len(sick),
-                    "controls": len(healthy),
-                    **_separation(output[sick], output[healthy]),
-                    "known": float(known[both].mean()),
-                }
-            )
-    return pd.DataFrame(lines)
+    return healthy, {d: np.flatnonzero(stays & (labels == d)) for d in disorders}
 
 
 def _separation(sick: NDArray[np.float64], healthy: NDArray[np.float64]) -> dict[str, float]:

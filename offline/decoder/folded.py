@@ -157,25 +157,14 @@ class FoldedDecoder(BaseEstimator):
     ) -> Float64:
         """Mean output over all models, or over those that never saw the person."""
         check_is_fitted(self)
-        X = self._edges(X, reset=False)
-        edges = read_block(X, slice(None))
+        edges = _finite(read_block(self._edges(X, reset=False), slice(None)))
         n_scans = len(edges)
-        if not np.isfinite(edges.sum()) and not np.isfinite(edges).all():
-            bad = ~np.isfinite(edges)
-            raise DecodeError(
-                "expected every edge of every scan to be finite, found NaN or infinity in"
-                f" {int(bad.any(axis=0).sum())} edges of {int(bad.any(axis=1).sum())} scans; leave"
-                " out those scans"
-            )
         sites = columns_of("sites", sites, n_scans)
         people = columns_of("groups", groups, n_scans)
         covariates = covariate_table(covariates, n_scans)
-        left_out = np.full(n_scans, -1)
-        if people is not None:
-            known = dict(zip(self.people_.tolist(), self.person_folds_.tolist(), strict=True))
-            left_out = np.array([known.get(person_key(name), -1) for name in people.tolist()])
-        elif self.within_person:
+        if people is None and self.within_person:
             raise DecodeError("expected `groups` to compare scans within people; give them")
+        left_out = self._folds_left_out(people, n_scans)
         total, weight = np.zeros(n_scans), np.zeros(n_scans)
         for fold, models in enumerate(self.models_):
             rows = np.flatnonzero((left_out < 0) | (left_out == fold))
@@ -193,6 +182,13 @@ class FoldedDecoder(BaseEstimator):
             total[rows] += outputs.sum(axis=0)
             weight[rows] += len(outputs)
         return np.asarray(total / weight)
+
+    def _folds_left_out(self, people: NDArray[Any] | None, n_scans: int) -> Ints:
+        """The fold whose models never saw each scan's person; -1 for strangers."""
+        if people is None:
+            return np.full(n_scans, -1)
+        known = dict(zip(self.people_.tolist(), self.person_folds_.tolist(), strict=True))
+        return np.array([known.get(person_key(name), -1) for name in people.tolist()])
 
     # --- how fitting goes ----------------------------------------------------------------------
 
@@ -300,6 +296,19 @@ class FoldedDecoder(BaseEstimator):
 def person_key(name: Any) -> str:
     """What a fitted decoder knows a person by: a digest, so that its file names nobody."""
     return hashlib.sha256(f"fcnef person {name}".encode()).hexdigest()[:24]
+
+
+def _finite(edges: Floats) -> Floats:
+    """Edges to be applied to, none missing."""
+    # a sum is finite unless something in it is not
+    if not np.isfinite(edges.sum()) and not np.isfinite(edges).all():
+        bad = ~np.isfinite(edges)
+        raise DecodeError(
+            "expected every edge of every scan to be finite, found NaN or infinity in"
+            f" {int(bad.any(axis=0).sum())} edges of {int(bad.any(axis=1).sum())} scans; leave"
+            " out those scans"
+        )
+    return edges
 
 
 def _fit_fold(

@@ -20,6 +20,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -143,7 +144,7 @@ def max_count_null(
     if n_permutations < 1 or not 0.0 < quantile < 1.0:
         raise DecodeError(
             f"expected at least one permutation and 0 < quantile < 1, found {n_permutations} and"
-            f" {quantile}"
+            f" {quantile}; use 100 and 0.95"
         )
     smaller = clone(decoder)
     if n_undersamples is not None:
@@ -158,11 +159,8 @@ def max_count_null(
         f" {n_permutations * cpu_s / 60.0:.1f} minutes of CPU ({cpu_s:.1f} s each)"
     )
     work = partial(_largest_count, smaller, X, np.asarray(y), known, seed)
-    if executor is None:
-        with open_executor(workers=1) as here:
-            found = list(here.map(work, range(n_permutations), "permutations", checkpoint))
-    else:
-        found = list(executor.map(work, range(n_permutations), "permutations", checkpoint))
+    with nullcontext(executor) if executor else open_executor(workers=1) as running:
+        found = list(running.map(work, range(n_permutations), "permutations", checkpoint))
     return SelectionNull(
         true.selection_counts_, np.array(found, np.int64), n_models, quantile, cpu_s
     )
