@@ -131,10 +131,12 @@ class Twin:
         AtlasError, ScaleError
             If the edges are not those of the atlas, or no Fisher z.
         TwinError
-            If somebody is there twice, or the people cannot be dealt to folds.
+            If somebody is there twice, the people cannot be dealt to folds, or there is no such
+            device.
         """
         if provenance not in ("real", "synthetic"):
             raise TwinError(f"expected provenance real or synthetic, found {provenance!r}")
+        _require_device(device)
         settings = settings or Settings()
         z = require_edges(edges, atlas, examples.people)
         names = [digest_of_name(name) for name in examples.people]
@@ -326,6 +328,18 @@ def digest_of_name(name: str) -> str:
     import hashlib
 
     return hashlib.sha256(name.removeprefix("sub-").encode()).hexdigest()[:16]
+
+
+def _require_device(device: str) -> None:
+    import torch
+
+    if device.split(":")[0] not in ("cpu", "cuda"):
+        raise TwinError(f"expected a device cpu or cuda, found {device!r}")
+    if device != "cpu" and not torch.cuda.is_available():
+        raise TwinError(
+            f"expected a GPU that PyTorch can use for device {device}, found none; install PyTorch"
+            " with CUDA, or use cpu"
+        )
 
 
 def _mean_over(values: Float64, keep: NDArray[np.bool_]) -> Float64:

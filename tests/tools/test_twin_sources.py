@@ -1,0 +1,136 @@
+"""`fcnef twin` on what laboratories have: a cohort beside a table of trials, and the release.
+
+Files are of the layout of real ones, with made-up values.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+pytest.importorskip("torch", reason="torch is not installed (fcnef[offline])")
+
+from offline.twin.synthetic import people_with_truth
+from tests.offline.twin.releases import write_release
+from tools.cli import run
+
+SMALL = ["--units", "6", "--epochs", "1", "--folds", "3"]
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory) -> list[str]:
+    """A cohort of 26 people, two with a second scan and one without trials, and their trials."""
+    folder: Path = tmp_path_factory.mktemp("cohort")
+    people = people_with_truth("linear", seed=6, n_people=26, n_rois=20)
+    table = people.people.assign(session="1")
+    again = table.iloc[:2].assign(session="2")
+    pd.concat([table, again]).to_csv(folder / "people.tsv", sep="\t", index=False)
+    np.save(folder / "z.npy", np.concatenate([people.edges, people.rescan(1)[:2]]))
+    (folder / "atlas.txt").write_text("\n".join(people.atlas.labels))
+    trials = people.trials[people.trials["participant_id"] != "P0025"]
+    trials.to_csv(folder / "trials.tsv", sep="\t", index=False)
+    made = str(folder / "made")
+    assert run(
+        ["cohort", "build", made, "--people", str(folder / "people.tsv"), "--kind", "z",
+         "--arrays", str(folder / "z.npy"), "--atlas", str(folder / "atlas.txt")]
+    ) == 0  # fmt: skip
+    return [made, "--trials", str(folder / "trials.tsv")]
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory) -> list[str]:
+    """The release with 24 people, BOLD of one region to be predicted."""
+    folder = write_release(tmp_path_factory.mktemp("release") / "ds005237", n_people=24)
+    return [str(folder), "--region", "Schaefer400_005"]
+
+
+@pytest.fixture(scope="module", params=["cohort", "release"])
+def source(request, tmp_path_factory) -> tuple[list[str], Path]:
+    """Words of the source, and a twin fitted to it."""
+    words = request.getfixturevalue(request.param)
+    path = tmp_path_factory.mktemp("fit") / "t.safetensors"
+    assert run(["twin", "fit", *words, "--out", str(path), *SMALL]) == 0
+    return words, path
+
+
+def test_a_report_is_of_real_people(source, tmp_path, capsys):
+    words, twin = source
+    out = tmp_path / "report"
+    assert run(["twin", "evaluate", *words, "--twin", str(twin), "--out", str(out)]) == 0
+    assert "adds nothing" in capsys.readouterr().out
+    results = json.loads((out / "results.json").read_text())
+    assert results["provenance"] == "real"
+    assert results["settings"]["twin"]["provenance"] == "real"
+    table = pd.read_csv(out / "response_times.tsv", sep="\t")
+    told = table[(table["predictor"] == "twin")]
+    assert np.isfinite(told["rmse_ms"]).all()
+    edges = pd.read_csv(out / "edges.tsv", sep="\t")
+    assert edges["note"].tolist() == ["not measured: the truth is not known of real people"]
+    assert "Simulated people" not in (out / "report.html").read_text()
+
+
+def test_everybody_usable_is_told(source, tmp_path, capsys):
+    words, twin = source
+    out = tmp_path / "told.tsv"
+    assert run(["twin", "simulate", *words, "--twin", str(twin), "--out", str(out)]) == 0
+    people = 24 if "--region" in words else 25
+    assert f"{people} people, real twin" in capsys.readouterr().out
+    table = pd.read_csv(out, sep="\t")
+    assert len(table) == people
+    assert table["rt_s"].between(0.2, 3.0).all()
+
+
+def test_an_edge_is_edited_and_all_are_screened(source, tmp_path, capsys):
+    words, twin = source
+    out = tmp_path / "effects"
+    edge = "Schaefer400_001--Schaefer400_002" if "--region" in words else "Vis_1--Vis_2"
+    common = ["twin", "intervene", *words, "--twin", str(twin), "--out", str(out)]
+    assert run([*common, "--edge", edge, "--size-sd", "0.3"]) == 0
+    effects = pd.read_csv(out / "effects.tsv", sep="\t")
+    done = effects[effects["refused"].isna()]
+    assert len(done) > len(effects) / 2
+    assert np.isfinite(done["low"]).all()
+    if "--region" in words:
+        assert "response:Schaefer400_005" in set(effects["target"])
+    assert run([*common, "--permutations", "2", "--exact", "1"]) == 0
+    assert "real twin: no edge qualifies for any of" in capsys.readouterr().out
+
+
+def test_who_has_no_trials_is_left_out_and_scans_of_a_person_are_one(cohort):
+    from offline.cohort import Cohort
+    from offline.twin.study import open_study
+
+    study = open_study(cohort[0], cohort[2])
+    assert study.left_out.set_index("participant")["reason"]["P0025"] == "no behaviour"
+    z = Cohort.open(cohort[0]).z.read(slice(0, 190))
+    assert np.allclose(study.edges[1], (z[1] + z[27]) / 2.0)
+    assert np.allclose(study.edges[2], z[2])
+
+
+def refused(capsys, *words: str) -> str:
+    assert run(["twin", *words]) == 2
+    text = capsys.readouterr().err
+    assert text.count("\n") == 1
+    return text
+
+
+def test_a_cohort_without_trials_and_a_region_that_is_none_are_one_line(
+    cohort, release, tmp_path, capsys
+):
+    out = ["--out", str(tmp_path / "t")]
+    assert "give --trials" in refused(capsys, "fit", cohort[0], *out)
+    assert "found no 'amygdala'" in refused(capsys, "fit", release[0], "--region", "amygdala", *out)
+
+
+def test_a_graphics_card_that_is_not_there_is_one_line(cohort, tmp_path, capsys, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    text = refused(capsys, "fit", *cohort, "--out", str(tmp_path / "t"), "--device", "cuda")
+    assert "expected a GPU that PyTorch can use" in text
+    text = refused(capsys, "fit", *cohort, "--out", str(tmp_path / "t"), "--device", "tpu")
+    assert "cpu or cuda" in text
