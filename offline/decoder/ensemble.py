@@ -13,7 +13,7 @@ draw's SD for all of its inner folds, labels having no part in it.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +24,11 @@ from offline.decoder.calibration import Calibration
 from offline.decoder.folded import FoldedDecoder
 from offline.decoder.folds import bins, class_draw, deal
 from offline.decoder.models import Models, TrainingFold
-from offline.decoder.path import TOLERANCE, LassoPath, Loss, lasso_path
 from offline.decoder.target import ClassTarget, NumberTarget
 from offline.errors import DecodeError
+
+if TYPE_CHECKING:
+    from offline.decoder.path import LassoPath, Loss
 
 __all__ = ["LassoEnsemble", "LassoEnsembleRegressor"]
 
@@ -208,6 +210,9 @@ def _solve(
     inner: Ints,
     loss: Loss,
 ) -> LassoPath:
+    # kernels are compiled, once, when they are imported: not for those who only read a report
+    from offline.decoder.path import lasso_path
+
     return lasso_path(
         fold.X[rows],
         fold.y[rows],
@@ -215,7 +220,6 @@ def _solve(
         loss=loss,
         n_lambdas=ensemble.n_lambdas,
         standardize=ensemble.standardize,
-        tolerance=TOLERANCE,
     )
 
 
