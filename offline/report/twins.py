@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure as Canvas
 
-from offline.drawing import ACCENT, HALF_PAGE_IN, INK, QUIET, WARM, svg
+from offline.drawing import ACCENT, HALF_PAGE_IN, INK, PAGE_IN, QUIET, WARM, svg
 from offline.numerals import DASH, interval, number
 from offline.report.page import STYLE
 from offline.report.words import Verdict, versions
@@ -22,6 +22,10 @@ from offline.twin.evaluate import Evaluation
 __all__ = ["group_figure", "twin_verdict", "write_twin_report"]
 
 TEMPLATE = Path(__file__).with_name("twin.html.j2")
+
+
+HEADS = {"auprc": "average precision", "r_least": "smallest r", "rmse": "error"}
+HEADS |= {"rmse_group": "error of the group's mean", "gain_own": "gain over own rates"}
 
 
 @dataclass(frozen=True)
@@ -118,15 +122,17 @@ def twin_verdict(evaluation: Evaluation) -> Verdict:
             "The twin was not measured.",
             "Baselines alone are shown: what a twin would have to beat.",
         )
+    if not better:
+        return Verdict(
+            False,
+            "The twin adds nothing beyond the best baseline in any case.",
+            f"Cases: {'; '.join(nothing)}.",
+        )
     reading = (
         f"The twin adds nothing beyond the best baseline in: {'; '.join(nothing)}."
         if nothing
         else "There is no case in which a baseline is as good."
     )
-    if not better:
-        return Verdict(
-            False, "The twin adds nothing beyond the best baseline in any case.", reading
-        )
     return Verdict(
         True, f"The twin is better than every baseline in: {'; '.join(better)}.", reading
     )
@@ -170,16 +176,18 @@ def _kind(evaluation: Evaluation) -> str:
 
 
 def _tiles(evaluation: Evaluation) -> list[tuple[str, str]]:
-    """The twin and the best baseline of every case of the first run."""
+    """Error of the twin and of the best baseline in every case of the first run."""
     table = evaluation.tables["response_times"]
     first = table[(table["task"] == table["task"].iloc[0]) & (table["run"] == table["run"].iloc[0])]
     tiles = []
     for seen, rows in first.groupby("seen", sort=False):
         twin = rows[rows["predictor"] == "twin"].iloc[0]
-        others = rows[(rows["predictor"] != "twin") & rows["r"].notna()]
+        others = rows[(rows["predictor"] != "twin") & rows["rmse_ms"].notna()]
         best = others.loc[others["rmse_ms"].idxmin()]
-        value = number(twin["r"]) if np.isfinite(twin["r"]) else "not measured"
-        tiles.append((f"r of the twin, {seen} ({best['predictor']}: {number(best['r'])})", value))
+        measured = np.isfinite(twin["rmse_ms"])
+        value = f"{number(twin['rmse_ms'], 0)} ms" if measured else "not measured"
+        against = f"{best['predictor']}: {number(best['rmse_ms'], 0)} ms"
+        tiles.append((f"error of the twin, {seen} ({against})", value))
     return tiles
 
 
@@ -211,9 +219,9 @@ def _sections(evaluation: Evaluation) -> Iterator[Section]:
         (
             "Choices", "choices",
             "Log loss of correct, wrong and missed, a trial of the later half; less is better."
-            " Gain: over the rates of the condition among others; gain own: over the person's own"
-            " rates in the first half. Error calibration: mean gap between the told and the found"
-            " share of trials that were not correct.",
+            " Gain: over the rates of the condition among others, and over the person's own rates"
+            " in the first half. Error calibration: mean gap between the told and the found share"
+            " of trials that were not correct.",
         ),
         ("Calibration of errors", "calibration", "Trials in five bins of what was told."),
         (
@@ -233,7 +241,8 @@ def _sections(evaluation: Evaluation) -> Iterator[Section]:
         (
             "Interventions against known truth", "interventions",
             "True and predicted change of RT when all edges of a planted circuit are moved by one"
-            " random dose within 1 SD.",
+            " random dose within 1 SD; covered: share of people whose true change lies in their"
+            " 90 % interval.",
         ),
         ("Cost", "cost", "On this machine, CPU time."),
         ("Left out", "left_out", "Who and what is not used."),
@@ -284,28 +293,48 @@ def _gains(times: pd.DataFrame) -> str:
         axes.set_yticks(place, labels.tolist())
         axes.set_xlabel("gain of the twin, ms")
 
-    return svg("gains", draw, HALF_PAGE_IN, 0.8 + 0.21 * len(rows))
+    return svg("gains", draw, PAGE_IN, 0.8 + 0.21 * len(rows))
 
 
 def _plain(table: pd.DataFrame) -> Table:
-    """Any table, numbers in the digits they deserve, notes where there is nothing."""
+    """Any table, numbers in the digits they deserve; ends of an interval are one column."""
     if not len(table):
         return Table("", ["note"], [[Cell("nobody and nothing", False)]])
-    shown = [
-        c
-        for c in table.columns
-        if table[c].notna().any() and not (table[c].astype(str) == "").all()
+    said = [c for c in table.columns if not table[c].fillna("").astype(str).eq("").all()]
+    ends = {c: f"{c.removesuffix('low')}high" for c in said if c.endswith("low")}
+    kept = [c for c in said if c not in ends.values() and c != "note"] + ["note"] * ("note" in said)
+    digits = {c: _digits(table[c]) for c in kept}
+    rows = [
+        [
+            Cell(interval(row[c], row[ends[c]], digits[c]), True)
+            if c in ends
+            else _cell(row[c], digits[c])
+            for c in kept
+        ]
+        for row in table.to_dict("records")
     ]
-    rows = [[_cell(value) for value in row] for row in table[shown].itertuples(index=False)]
-    return Table("", [str(c).replace("_", " ") for c in shown], rows)
+    return Table("", ["95 %" if c in ends else _head(c) for c in kept], rows)
 
 
-def _cell(value: Any) -> Cell:
-    if isinstance(value, float | np.floating):
-        return Cell(number(float(value), 0 if abs(value) >= 100 else 3), True)
-    if value is None:
-        return Cell(DASH, False)
-    return Cell(str(value), isinstance(value, int | np.integer))
+def _head(column: str) -> str:
+    return HEADS.get(column, column.replace("_ms", ", ms").replace("_", " "))
+
+
+def _cell(value: Any, digits: int) -> Cell:
+    if isinstance(value, int | float | np.integer | np.floating):
+        whole = digits <= 1 and value == np.round(value)
+        return Cell(number(float(value), 0 if whole else digits), True)
+    return Cell(DASH if value is None else str(value), False)
+
+
+def _digits(column: pd.Series) -> int:
+    """After the point: none where all are whole or large, fewer where the unit is small."""
+    if not pd.api.types.is_numeric_dtype(column):
+        return 0
+    values = column[np.isfinite(column)]
+    if (values == values.round()).all() or (values.abs() >= 100).all():
+        return 0
+    return 1 if str(column.name).endswith("_ms") or (values.abs() >= 1.5).any() else 3
 
 
 def _methods(evaluation: Evaluation) -> Sequence[str]:

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from offline.errors import AtlasError, TwinError
+from offline.numerals import interval, number
 from offline.report.twins import twin_verdict, write_twin_report
 from offline.twin.evaluate import evaluate_twin, runs_of
 from offline.twin.study import known, open_study, shown
@@ -92,6 +93,7 @@ def test_exchanged_connectomes_and_further_tables_are_measured(evaluation):
     assert "one of the seeds" in tables["stability"]["note"][0]
     assert tables["edges"]["by"].tolist() == ["twin", "ridge weights"]
     assert len(tables["interventions"]) == 2
+    assert tables["interventions"]["covered"].between(0.0, 1.0).all()
     assert (tables["cost"]["value"] > 0.0).all()
 
 
@@ -110,6 +112,20 @@ def test_the_report_says_that_it_is_simulated_and_where_nothing_is_added(evaluat
     for name, table in evaluation.tables.items():
         written = pd.read_csv(tmp_path / f"{name}.tsv", sep="\t")
         assert len(written) == len(table)
+
+
+def test_ends_of_an_interval_are_one_column_of_the_page(evaluation, tmp_path):
+    """As a reader of the page has it: 95 % beside each figure, notes last, counts whole."""
+    text = write_twin_report(evaluation, tmp_path).read_text(encoding="utf-8")
+    part = text[text.index("<h2>Matched and exchanged") : text.index("<h2>Choices")]
+    row = evaluation.tables["matched"].iloc[0]
+    assert "<th>gap</th><th>95 %</th>" in part
+    assert number(row["gap"], 3) in part
+    assert interval(row["gap_low"], row["gap_high"], 3) in part
+    assert "gap high" not in part
+    part = text[text.index("<h2>Stability") : text.index("<h2>Edges")]
+    assert "<th>over</th><th>pairs</th><th>r</th><th>smallest r</th><th>note</th>" in part
+    assert '<td class="number">3</td>' in part
 
 
 def test_a_twin_that_beats_all_says_so():
