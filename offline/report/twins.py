@@ -300,7 +300,8 @@ def _plain(table: pd.DataFrame) -> Table:
     """Any table, numbers in the digits they deserve; ends of an interval are one column."""
     if not len(table):
         return Table("", ["note"], [[Cell("nobody and nothing", False)]])
-    said = [c for c in table.columns if not table[c].fillna("").astype(str).eq("").all()]
+    empty = table.isna() | (table.astype(str) == "")
+    said = [c for c in table.columns if not empty[c].all()]
     ends = {c: f"{c.removesuffix('low')}high" for c in said if c.endswith("low")}
     kept = [c for c in said if c not in ends.values() and c != "note"] + ["note"] * ("note" in said)
     digits = {c: _digits(table[c]) for c in kept}
