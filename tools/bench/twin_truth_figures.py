@@ -1,0 +1,244 @@
+"""What cohorts whose truth is known add up to, with intervals: figures and claims of `twin_truth`.
+
+Intervals are of cohorts and people drawn anew; edits and recommendations of cohorts drawn anew. A
+claim with an interval holds if the whole interval is on its side.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from offline.twin.synthetic import Form
+
+__all__ = ["RIVALS", "plain", "summarise"]
+
+RIDGES = ("kernel ridge", "kernel ridge, linear")
+RIVALS = (*RIDGES, "CPM")
+EXCHANGED = "twin, exchanged connectomes"
+NONLINEAR: tuple[Form, ...] = ("interaction", "gated")
+N_DRAWS = 2000
+OWN = ("true_s", "change_s", "low_s", "high_s")
+SHRUNKEN = ("true_s", "shrunken_s", "shrunken_low_s", "shrunken_high_s")
+Float64 = NDArray[np.float64]
+Row = dict[str, Any]
+
+
+def summarise(found: dict[Form, list[Row]]) -> tuple[Row, dict[str, bool]]:
+    """Figures over cohorts, and what they reach.
+
+    Parameters
+    ----------
+    found : dict
+        Rows of `twin_truth.cohort` by form.
+    """
+    figures: Row = {form: _case(rows) for form, rows in found.items() if rows}
+    reached: dict[str, bool] = {}
+    for form in NONLINEAR:
+        if form in figures:
+            reached |= _nonlinear(form, figures[form])
+    if "linear" in figures:
+        reached |= _linear(figures["linear"])
+    planted = [row for form, rows in found.items() if form != "none" for row in rows]
+    if planted:
+        figures["edits"] = _edit_figures(planted)
+        figures["edits, shrunken"] = _edit_figures(planted, SHRUNKEN)
+        reached |= _edits(figures["edits"]["all circuits"], len(planted))
+    if found.get("none"):
+        figures["none"]["recommended"], held = _recommended(found["none"])
+        reached["nothing planted: recommended to <= 5 % of people, >= 20 cohorts"] = held
+    return figures, reached
+
+
+def _nonlinear(form: Form, case: Row) -> dict[str, bool]:
+    reached = {
+        f"{form}: zero-shot RT above {rival}, interval above 0": case["gain"][rival]["low"] > 0.0
+        for rival in RIVALS
+    }
+    over_ridge = case["auprc"]["gain over ridge weights"]["low"] > 0.0
+    return reached | {
+        f"{form}: AUPRC >= 3x prevalence": case["auprc"]["twin"]["times"] >= 3.0,
+        f"{form}: AUPRC above ridge weights, interval above 0": over_ridge,
+        f"{form}: matched above exchanged connectomes, interval above 0": _matched(case),
+    }
+
+
+def _linear(case: Row) -> dict[str, bool]:
+    reached = {
+        f"linear: no worse than {ridge} within the interval": case["gain"][ridge]["high"] >= 0.0
+        for ridge in RIDGES
+    }
+    return reached | {
+        "linear: matched above exchanged connectomes, interval above 0": _matched(case)
+    }
+
+
+def _matched(case: Row) -> bool:
+    return bool(case["gain"][EXCHANGED]["low"] > 0.0)
+
+
+def _edits(every: Row, n_cohorts: int) -> dict[str, bool]:
+    enough = n_cohorts >= 10 and every["people"] >= 500
+    covered = 0.85 <= every["covered"]["value"] <= 0.95
+    return {
+        "predicted against true ΔRT: r >= .7": enough and every["r"]["value"] >= 0.7,
+        "90 % intervals cover 85-95 %, >= 500 people of >= 10 cohorts": enough and covered,
+    }
+
+
+def _recommended(rows: list[Row]) -> tuple[Row, bool]:
+    told = [row["recommended"] for row in rows]
+    shares = np.array([row["people"] / row["n"] for row in told])
+    figures = {
+        **_over(shares),
+        "by_cohort": plain(shares),
+        "without the null": float(np.mean([row["without_null"] / row["n"] for row in told])),
+    }
+    few = 20 * sum(row["people"] for row in told) <= sum(row["n"] for row in told)
+    return figures, len(shares) >= 20 and few
+
+
+def _case(rows: list[Row]) -> Row:
+    """Zero-shot and edges of the cohorts of one form."""
+    names = [name for name in rows[0]["zero_shot"] if name != "rt_s"]
+    r = {name: [_r(row, name) for row in rows] for name in names}
+    draws = _drawn(rows, names)
+    out: Row = {
+        "r": {
+            name: {"value": float(np.mean(r[name])), "by_cohort": plain(r[name])} for name in names
+        },
+        "gain": {
+            name: _figure(
+                float(np.mean(np.subtract(r["twin"], r[name]))), draws["twin"] - draws[name]
+            )
+            for name in names
+            if name != "twin"
+        },
+    }
+    if "edges" in rows[0]:
+        kinds = [name for name in rows[0]["edges"] if name != "prevalence"]
+        prevalence = rows[0]["edges"]["prevalence"]
+        values = {name: np.array([row["edges"][name] for row in rows]) for name in kinds}
+        out["auprc"] = {
+            name: {
+                **_over(v),
+                "times": float(v.mean() / prevalence),
+                "by_cohort": plain(v),
+            }
+            for name, v in values.items()
+        }
+        out["auprc"]["prevalence"] = prevalence
+        out["auprc"]["gain over ridge weights"] = _over(values["twin"] - values["ridge weights"])
+    return out
+
+
+def _edit_figures(rows: list[Row], columns: tuple[str, ...] = OWN) -> Row:
+    out = {}
+    groups = {
+        "all circuits": lambda row, edit: True,
+        "planted circuits": lambda row, edit: edit["circuit"].startswith("planted"),
+        "random circuits": lambda row, edit: edit["circuit"].startswith("random"),
+        **{
+            f"{form}, planted circuits": lambda row, edit, form=form: (
+                row["form"] == form and edit["circuit"].startswith("planted")
+            )
+            for form in ("linear", "interaction", "gated")
+        },
+    }
+    for name, keep in groups.items():
+        parts, n_people = [], 0
+        for row in rows:
+            chosen = [edit for edit in row["edits"] if keep(row, edit)]
+            if chosen:
+                parts.append([_array(chosen, column) for column in columns])
+                # the same new people are edited once for each circuit
+                n_people += len(chosen[0]["true_s"])
+        if parts:
+            out[name] = {"people": n_people, **_edit_group(parts)}
+    return out
+
+
+def _edit_group(parts: list[list[Float64]]) -> Row:
+    """Agreement of true and predicted changes; each part is a cohort."""
+
+    def figures(chosen: list[list[Float64]]) -> tuple[float, float, float, float]:
+        true, told, low, high = (np.concatenate(c) for c in zip(*chosen, strict=True))
+        covered = np.mean((true >= low) & (true <= high))
+        known = told.std() > 0.0 and true.std() > 0.0
+        r = float(np.corrcoef(true, told)[0, 1]) if known else float("nan")
+        slope = float(true @ told / (told @ told)) if known else float("nan")
+        moved = np.abs(true) > 0.0
+        sign = np.mean(np.sign(true[moved]) == np.sign(told[moved])) if moved.any() else np.nan
+        return r, float(covered), slope, float(sign)
+
+    kept = [
+        [column[np.isfinite(part[1]) & np.isfinite(part[2])] for column in part] for part in parts
+    ]
+    value = figures(kept)
+    rng = np.random.default_rng(0)
+    draws = np.array(
+        [figures([kept[k] for k in rng.integers(0, len(kept), len(kept))]) for _ in range(500)]
+    )
+    names = ("r", "covered", "true per predicted", "sign")
+    true, told = (np.concatenate([part[k] for part in kept]) for k in (0, 1))
+    return {
+        "edits": len(true),
+        "rms_true_ms": float(1000.0 * np.sqrt(np.mean(true**2))),
+        "rms_predicted_ms": float(1000.0 * np.sqrt(np.mean(told**2))),
+        **{name: _figure(value[k], draws[:, k]) for k, name in enumerate(names)},
+    }
+
+
+def _drawn(rows: list[Row], names: list[str]) -> dict[str, Float64]:
+    """Mean r over cohorts, cohorts and people within them drawn anew."""
+    rng = np.random.default_rng(0)
+    n = len(rows)
+    # draws of people are made once for each place of a cohort, and used for every predictor
+    out = {name: np.zeros(N_DRAWS) for name in names}
+    columns = [
+        {name: np.array(row["zero_shot"][name]) for name in (*names, "rt_s")} for row in rows
+    ]
+    for draw in range(N_DRAWS):
+        for k in rng.integers(0, n, n):
+            who = rng.integers(0, len(columns[k]["rt_s"]), len(columns[k]["rt_s"]))
+            y = columns[k]["rt_s"][who]
+            for name in names:
+                out[name][draw] += _correlation(y, columns[k][name][who]) / n
+    return out
+
+
+def _r(row: Row, name: str) -> float:
+    return _correlation(np.array(row["zero_shot"]["rt_s"]), np.array(row["zero_shot"][name]))
+
+
+def _correlation(a: Float64, b: Float64) -> float:
+    """r; 0 for a predictor that says the same of everybody."""
+    a, b = a - a.mean(), b - b.mean()
+    both = float(np.sqrt((a @ a) * (b @ b)))
+    return float(a @ b) / both if both > 1e-15 else 0.0
+
+
+def _over(values: Float64) -> Row:
+    """Mean over cohorts, with the interval of cohorts drawn anew."""
+    rng = np.random.default_rng(0)
+    draws = values[rng.integers(0, len(values), (N_DRAWS, len(values)))].mean(axis=1)
+    return _figure(float(values.mean()), draws)
+
+
+def _figure(value: float, draws: Float64) -> Row:
+    if not np.isfinite(draws).any():
+        return {"value": None, "low": None, "high": None}
+    low, high = np.nanpercentile(draws, [2.5, 97.5])
+    return {"value": round(value, 4), "low": round(float(low), 4), "high": round(float(high), 4)}
+
+
+def _array(edits: list[Row], column: str) -> Float64:
+    values = [np.array([np.nan if v is None else v for v in edit[column]]) for edit in edits]
+    return np.concatenate(values)
+
+
+def plain(values: Any) -> list[float | None]:
+    """Numbers for JSON: six places, None for what is not finite."""
+    return [round(float(v), 6) if np.isfinite(v) else None for v in values]
