@@ -1,4 +1,4 @@
-"""All edges' own effects at once, each before the background of all: which goes with behaviour?
+"""All edges' own effects at once, each before the background of all edges.
 
 `background` gives the size of one edit. Here every single edge is given an effect of its own, as
 every variant is in mixed-model association (Kang et al. 2010, doi:10.1038/ng.548), at once:

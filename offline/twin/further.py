@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,12 +17,10 @@ from offline.twin.intervals import compare, evaluate
 from offline.twin.intervene import ask
 from offline.twin.outcomes import Target, measured_responses, outcomes
 from offline.twin.recovery import truth_tables
+from offline.twin.runs import Run
 from offline.twin.study import Study, known, shown
 from offline.twin.train import deterministic
 from offline.twin.twin import Twin
-
-if TYPE_CHECKING:
-    from offline.twin.evaluate import Run
 
 __all__ = ["further_tables"]
 

@@ -12,7 +12,8 @@ import pytest
 from offline.errors import AtlasError, TwinError
 from offline.numerals import interval, number
 from offline.report.twins import twin_verdict, write_twin_report
-from offline.twin.evaluate import evaluate_twin, runs_of
+from offline.twin.evaluate import evaluate_twin
+from offline.twin.runs import runs_of
 from offline.twin.study import known, open_study, shown
 from offline.twin.synthetic import people_with_truth
 

@@ -1,0 +1,81 @@
+"""Runs of a study that are judged: whose halves are there, and who is told by whom."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from offline.twin.examples import Examples
+from offline.twin.study import Study
+from offline.twin.tables import RunData, run_data
+from offline.twin.train import deal_people
+from offline.twin.twin import Twin, digest_of_name
+
+__all__ = ["Run", "runs_of"]
+
+N_FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of one task: rows of the study that have both halves, and their folds.
+
+    Attributes
+    ----------
+    task, run : str
+    data : RunData
+    rows : ndarray of int64, shape (n_people,)
+        Of the study.
+    folds : ndarray of int64, shape (n_people,)
+    here : ndarray of bool, shape (n_people, n_segments, n_slots)
+        Trials of this run.
+    early : ndarray of bool, shape (n_people, n_segments, n_slots)
+        Those of its first half.
+    """
+
+    task: str
+    run: str
+    data: RunData
+    rows: NDArray[np.int64]
+    folds: NDArray[np.int64]
+    here: NDArray[np.bool_]
+    early: NDArray[np.bool_]
+
+    def held_out(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """Places among these people: who is learned from, and who is told."""
+        for fold in np.unique(self.folds):
+            yield np.flatnonzero(self.folds != fold), np.flatnonzero(self.folds == fold)
+
+    def first(self, own: Examples, k: int) -> NDArray[np.bool_]:
+        """The first k correct trials of the first half and what lies before them; -1 for all."""
+        if k < 0:
+            return self.early
+        there = np.isfinite(np.where(self.early, own.log_rt, np.nan)).reshape(len(self.rows), -1)
+        before = np.cumsum(there, axis=1) - there < k
+        return np.asarray(self.early & before.reshape(self.early.shape))
+
+
+def runs_of(study: Study, twin: Twin | None, seed: int) -> Iterator[Run]:
+    """Runs with at least 20 people, with the twin's folds, or folds of their own."""
+    names = study.examples.people
+    if twin is None:
+        folds = deal_people(study.sites, len(names), N_FOLDS, seed)
+    else:
+        fold_of = dict(zip(twin.people, twin.folds.tolist(), strict=True))
+        # people who are new to the twin are told by all members: a fold of their own
+        folds = np.array([fold_of.get(digest_of_name(name), -1) for name in names])
+    for (task, number), code in study.runs.items():
+        data = run_data(study.trials.of(task, number), study.spec(task))
+        if len(data.people) < 20:
+            continue
+        rows = np.array([names.index(name) for name in data.people], np.int64)
+        own = study.examples.of(rows)
+        here = (own.run == code)[:, :, None] & (own.onset >= 0)
+        early = here & (own.trial <= np.flatnonzero(data.early).max())
+        of_run = folds[rows]
+        if len(np.unique(of_run)) < 2:
+            of_run = deal_people(None, len(rows), N_FOLDS, seed)
+        yield Run(task, number, data, rows, of_run, here, early)
