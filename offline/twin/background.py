@@ -87,7 +87,7 @@ class Background:
             values = np.clip(values, 0.0, None)
             inverse = np.linalg.inv(values[:, None, None] * fit.told + fit.untold)
             weighted = np.einsum("nij,nj->ni", inverse, vectors.T @ y)
-            degrees.append(_Degree(degree, weight, vectors, inverse, weighted))
+            degrees.append(_Degree(degree, weight, vectors, inverse, weighted))  # type: ignore[arg-type]  # inv keeps float64
         return cls(
             member.basis, _standardised(member.basis, edges), kernels.unit, kernels.second_unit,
             unit, tuple(degrees),

@@ -96,7 +96,10 @@ class Demographics(RegressorMixin, BaseEstimator):
 
     def predict(self, table: pd.DataFrame) -> Float64:
         """Outcome of people, shape (n_people,)."""
-        return self.intercept_ + (self.encode(table) - self.mean_) / self.sd_ @ self.coef_
+        predicted: Float64 = (
+            self.intercept_ + (self.encode(table) - self.mean_) / self.sd_ @ self.coef_
+        )
+        return predicted
 
     def _column(self, table: pd.DataFrame, name: str) -> pd.Series:
         if name not in table.columns:
@@ -154,13 +157,16 @@ class KernelRidge(RegressorMixin, BaseEstimator):
     def predict(self, X: Float64) -> Float64:
         """Outcome of people, shape (n_people,)."""
         kernel = self._prepared(_edges(X, self.X_.shape[1])) @ self.X_.T / self.scale_
-        return self.intercept_ + (kernel - self.row_means_) @ self.dual_
+        predicted: Float64 = self.intercept_ + (kernel - self.row_means_) @ self.dual_
+        return predicted
 
     def _prepared(self, X: Float64) -> Float64:
         if self.kernel == "linear":
-            return (X - self.mean_) / self.sd_
+            standardised: Float64 = (X - self.mean_) / self.sd_
+            return standardised
         own = X - X.mean(axis=1, keepdims=True)
-        return own / np.maximum(np.linalg.norm(own, axis=1, keepdims=True), 1e-12)
+        of_length_1: Float64 = own / np.maximum(np.linalg.norm(own, axis=1, keepdims=True), 1e-12)
+        return of_length_1
 
 
 class Cpm(RegressorMixin, BaseEstimator):
@@ -201,7 +207,8 @@ class Cpm(RegressorMixin, BaseEstimator):
     def predict(self, X: Float64) -> Float64:
         """Outcome of people, shape (n_people,); the mean where no edge was found."""
         sums = self._sums(_edges(X, len(self.positive_)))
-        return self.intercept_ + (sums - self.middle_) @ self.coef_
+        predicted: Float64 = self.intercept_ + (sums - self.middle_) @ self.coef_
+        return predicted
 
     def _sums(self, X: Float64) -> Float64:
         return np.stack([X[:, self.positive_].sum(1), X[:, self.negative_].sum(1)], axis=1)

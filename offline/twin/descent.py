@@ -76,7 +76,7 @@ class Adam:
         own = {key: values[rows] for key, values in parts.items()}
         moved = table[rows]
         with torch.no_grad():
-            _move(moved, gradient, *own.values(), 1.0, rate, epoch)
+            _move(moved, gradient, *own.values(), 1.0, rate, epoch)  # type: ignore[arg-type, call-arg]  # two, as ORDERS are
             for key, values in parts.items():
                 values[rows] = own[key]
             table[rows] = moved
@@ -87,7 +87,7 @@ class Adam:
         # a block at a time, so that all passes over it find it in the cache
         blocks = zip(*(part.view(-1).split(BLOCK) for part in parts), strict=True)
         for block in blocks:
-            _move(*block, scale, rate, self.steps[name])
+            _move(*block, scale, rate, self.steps[name])  # type: ignore[call-arg]  # four, as parts are
 
 
 def _move(

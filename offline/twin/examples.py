@@ -131,7 +131,7 @@ class Examples:
         segments = np.broadcast_to(np.arange(last), (len(self.people), last))
         return blank.parts(segments)
 
-    def _taken(self, take, people: tuple[str, ...]) -> Examples:  # type: ignore[no-untyped-def]
+    def _taken(self, take, people: tuple[str, ...]) -> Examples:  # type: ignore[no-untyped-def]  # of arrays of any type
         arrays = {
             field.name: take(getattr(self, field.name))
             for field in fields(self)
@@ -158,7 +158,7 @@ def examples_of(segments: Segments, people: Sequence[str] | None = None) -> Exam
     places = _places(segments, names)
     padded = places < 0
 
-    def laid(values: NDArray, empty: float) -> NDArray:  # type: ignore[type-arg]
+    def laid(values: NDArray, empty: float) -> NDArray:  # type: ignore[type-arg]  # of any type
         out = values[places].copy()
         out[padded] = empty
         return out

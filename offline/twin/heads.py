@@ -152,7 +152,7 @@ def bold_of(activity: Tensor, examples: Examples) -> Tensor:
     person = np.broadcast_to(np.arange(n_people)[:, None, None], at.shape)
     line = activity.new_zeros(n_people, length, n_regions)
     index = (torch.as_tensor(person[counts]), torch.as_tensor(at[counts]))
-    index = tuple(part.to(activity.device) for part in index)
+    index = tuple(part.to(activity.device) for part in index)  # type: ignore[assignment]  # two, as before
     line = line.index_put(index, activity[torch.as_tensor(counts).to(activity.device)])
     kernel = canonical_hrf(np.arange(0.0, LENGTH_S, step_s)) * step_s
     # room for the response to the last step, so that nothing wraps around
@@ -201,7 +201,7 @@ def _timeline(examples: Examples) -> tuple[np.ndarray, int]:
     gap = int(np.ceil(LENGTH_S / examples.step_s))
     begin = np.zeros(examples.run.shape, np.int64)
     offset = np.zeros(len(begin), np.int64)
-    for k in range(begin.shape[1]):
+    for k in range(begin.shape[1]):  # type: ignore[misc]  # it has the two dimensions of `run`
         if k:
             new = examples.run[:, k] != examples.run[:, k - 1]
             last = begin[:, k - 1] + examples.n_steps + gap

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from offline.errors import TwinError
 
-__all__ = ["Interval", "compare", "evaluate"]
+__all__ = ["Interval", "Metric", "compare", "evaluate"]
 
 Metric = Literal["r", "rmse"]
 Float64 = NDArray[np.float64]
@@ -91,7 +91,8 @@ def compare(
     both = {name: predictions[name] for name in (ours, theirs)}
     figures, drawn = _drawn(truth, both, n_draws, seed)
     out: dict[Metric, Interval] = {}
-    for metric, sign in (("r", 1.0), ("rmse", -1.0)):
+    signs: dict[Metric, float] = {"r": 1.0, "rmse": -1.0}
+    for metric, sign in signs.items():
         value = sign * (figures[ours][metric] - figures[theirs][metric])
         out[metric] = _interval(value, sign * (drawn[ours][metric] - drawn[theirs][metric]))
     return out

@@ -89,7 +89,7 @@ def contrast_map(
     return np.where(moving, difference, np.nan), t
 
 
-def _regressor(onsets_s: Float64, duration_s: float, times_s: Float64) -> Float64:
+def _regressor(onsets_s: Float64, duration_s: float, times_s: NDArray[np.floating]) -> Float64:
     """Stimuli of one condition as BOLD would follow them, at the volumes' times."""
     begin_s = min(float(onsets_s.min()), float(times_s[0]))
     n_fine = int(np.ceil((float(times_s[-1]) - begin_s + FINE_S) / FINE_S)) + 1
@@ -99,4 +99,5 @@ def _regressor(onsets_s: Float64, duration_s: float, times_s: Float64) -> Float6
         on[first : first + max(1, round(duration_s / FINE_S))] = 1.0
     response = canonical_hrf(np.arange(0.0, LENGTH_S, FINE_S)) * FINE_S
     followed = np.convolve(on, response)[:n_fine]
-    return np.interp(times_s, begin_s + FINE_S * np.arange(n_fine), followed)
+    sampled: Float64 = np.interp(times_s, begin_s + FINE_S * np.arange(n_fine), followed)
+    return sampled

@@ -60,4 +60,5 @@ class Member:
         Divided by their own SD each, the last components, which are noise, would be as large as
         the first.
         """
-        return scores / self.basis.sd[0]
+        out: Float64 = scores / self.basis.sd[0]
+        return out

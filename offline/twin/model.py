@@ -153,7 +153,7 @@ def initial(
     log_rt = examples.log_rt[np.isfinite(examples.log_rt)]
     parameters["rt"][:, -1] = torch.tensor([log_rt.mean(), math.log(log_rt.std())])
     n_steps = examples.n_steps * np.sum(examples.run >= 0) * shape.actions
-    rate = max(np.sum(examples.response_step >= 0), 1) / n_steps
+    rate = max(np.sum(examples.response_step >= 0), 1) / n_steps  # type: ignore[operator]  # a sum of all is a number
     parameters["choice"][:, -1] = math.log(rate / (1.0 - rate))
     if shape.regions:
         parameters["bold"] = draw(shape.regions, n + 1, scale=0.1 / math.sqrt(n))
@@ -209,7 +209,7 @@ def network(
         code = who[:, None]
         recurrent = parameters["recurrent"] + (parameters["left"] * code) @ parameters["right"].mT
         offset = (parameters["in_left"] * code) @ parameters["in_right"].mT
-        return parameters["input"] + offset, recurrent, heads
+        return parameters["input"] + offset, recurrent, heads  # type: ignore[return-value]  # names are str
     hidden = torch.relu(who @ parameters["first"][:, :-1].mT + parameters["first"][:, -1])
     hidden = torch.relu(hidden @ parameters["second"][:, :-1].mT + parameters["second"][:, -1])
     every = torch.addmm(parameters["last_bias"], hidden, parameters["last"].mT)
@@ -225,7 +225,7 @@ def network(
     heads["choice"] = own[2]
     if shape.regions:
         heads["bold"] = own[3]
-    return own[0], own[1], heads
+    return own[0], own[1], heads  # type: ignore[return-value]  # names are str
 
 
 def states(
@@ -291,7 +291,7 @@ def gradients(
         some = examples.of(np.arange(len(who))[rows])
         h = recur(_inputs(some, who), part["b"], part["w"])
         loss = sum((each * scale[rows]).sum() for each in _losses(h, part, some).values())
-        return float(loss.detach()), torch.autograd.grad(loss, list(part.values()))
+        return float(loss.detach()), torch.autograd.grad(loss, list(part.values()))  # type: ignore[arg-type, union-attr]  # there is a loss, so the sum is no 0
 
     total = 0.0
     parts = _parts(who, examples, settings.units)

@@ -142,9 +142,9 @@ def measured_responses(examples: Examples, condition: str | None = None) -> Floa
 
     known = np.isfinite(examples.bold).all(axis=-1)
     there = replace(examples, bold_s=np.where(known, examples.bold_s, np.nan))
-    bold = torch.from_numpy(np.where(known[..., None], examples.bold, 0.0)).double()
+    bold = torch.from_numpy(np.where(known[..., None], examples.bold, 0.0)).double()  # type: ignore[index]  # of one axis of four: an array
     found = _betas(bold, there, condition).numpy()
-    return np.where(known.any(axis=(1, 2))[:, None], found, np.nan)
+    return np.where(known.any(axis=(1, 2))[:, None], found, np.nan)  # type: ignore[arg-type, index]  # as above
 
 
 def predicted_bold(member: Member, task: Examples, who: Float64) -> Float64:

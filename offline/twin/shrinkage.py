@@ -116,4 +116,5 @@ def checked_trials(rt_s: Float64, later_s: ArrayLike, fewest: int = 3) -> tuple[
 def trial_means(values: Float64) -> Float64:
     """Mean of each person's values that are there, 0 where none is, shape (n_people,)."""
     n = np.isfinite(values).sum(axis=1)
-    return np.nansum(values, axis=1) / np.maximum(n, 1)
+    means: Float64 = np.nansum(values, axis=1) / np.maximum(n, 1)
+    return means

@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from llvmlite import binding, ir  # type: ignore[import-untyped]
+from llvmlite import binding, ir  # type: ignore[import-untyped]  # ships no types
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -189,7 +189,7 @@ def _add_product(_typing: Any, block: Any, panels: Any, panel: Any, rows: Any, s
 
 
 @njit(**_KERNEL)
-def _forward(block, x, b, w, panels, rows, sums, tanh, h):  # type: ignore[no-untyped-def]
+def _forward(block, x, b, w, panels, rows, sums, tanh, h):  # type: ignore[no-untyped-def]  # numba infers them
     n_people, n_steps, n_segments, n_units = h.shape
     n_channels = x.shape[3]
     for person in range(n_people):
@@ -212,7 +212,7 @@ def _forward(block, x, b, w, panels, rows, sums, tanh, h):  # type: ignore[no-un
 
 
 @njit(**_KERNEL)
-def _backward(block, slope, h, w, panels, rows, sums, delta):  # type: ignore[no-untyped-def]
+def _backward(block, slope, h, w, panels, rows, sums, delta):  # type: ignore[no-untyped-def]  # numba infers them
     n_people, n_steps, n_segments, n_units = h.shape
     one = h.dtype.type(1.0)
     for person in range(n_people):
@@ -233,7 +233,7 @@ def _backward(block, slope, h, w, panels, rows, sums, delta):  # type: ignore[no
 
 
 @njit(**_KERNEL)
-def _lay_out(matrix, panels, first):  # type: ignore[no-untyped-def]
+def _lay_out(matrix, panels, first):  # type: ignore[no-untyped-def]  # numba infers them
     """Rows of a matrix into rows `first` and after of the panels, some columns in each."""
     lanes = panels.shape[2]
     for panel in range(len(panels)):
@@ -244,7 +244,7 @@ def _lay_out(matrix, panels, first):  # type: ignore[no-untyped-def]
 
 
 @njit(**_KERNEL)
-def _as_columns(values, rows):  # type: ignore[no-untyped-def]
+def _as_columns(values, rows):  # type: ignore[no-untyped-def]  # numba infers them
     """(row, unit) into (unit, row), as `_add_product` reads them."""
     for unit in range(values.shape[1]):
         for r in range(len(values)):
@@ -252,7 +252,7 @@ def _as_columns(values, rows):  # type: ignore[no-untyped-def]
 
 
 @njit(**_KERNEL)
-def _tanh(values, constants, out):  # type: ignore[no-untyped-def]
+def _tanh(values, constants, out):  # type: ignore[no-untyped-def]  # numba infers them
     """tanh of a sixteenth, doubled four times: tanh 2y = 2 tanh y / (1 + tanh² y).
 
     Numerator and denominator are doubled apart, so that there is one division. NaN stays NaN.

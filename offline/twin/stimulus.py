@@ -35,7 +35,7 @@ def choices_of(table: pd.DataFrame, tasks: Sequence[TaskSpec], which: Ints) -> t
     return answer, choice
 
 
-def _place(table: pd.DataFrame, spec: TaskSpec, column: str | None, own: NDArray) -> Ints:
+def _place(table: pd.DataFrame, spec: TaskSpec, column: str | None, own: NDArray[np.bool_]) -> Ints:
     """Choice that a column names, -1 where it names none or there is no such column."""
     if column is None or column not in table.columns:
         return np.full(len(table), -1, np.int64)
@@ -46,7 +46,8 @@ def _place(table: pd.DataFrame, spec: TaskSpec, column: str | None, own: NDArray
             f"task {spec.name}, column {column}: expected one of {', '.join(spec.choices)}, found"
             f" {table[column].to_numpy()[strange][0]!r}; correct the table or the task's choices"
         )
-    return place.astype(np.int64)
+    numbers: Ints = place.astype(np.int64)
+    return numbers
 
 
 def inputs_of(

@@ -8,7 +8,7 @@ trials alone (then nothing that needs connectomes is measured), or simulated peo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -24,7 +24,7 @@ from offline.twin.examples import Examples, examples_of
 from offline.twin.synthetic import FORMS, SyntheticPeople, people_with_truth
 from offline.twin.synthetic_runs import REGIONS
 from offline.twin.tables import read_demographics
-from offline.twin.tasks import MATCHING, STROOP, TaskSpec, encode
+from offline.twin.tasks import MATCHING, STROOP, Bold, TaskSpec, encode
 from offline.twin.trials import Trials, read_trials
 
 __all__ = ["Study", "known", "open_study", "shown"]
@@ -255,7 +255,7 @@ def _assembled(
     people: pd.DataFrame,
     atlas: Atlas | None,
     edges: dict[str, Float64] | None,
-    bold: dict | None,  # type: ignore[type-arg]
+    bold: Mapping[tuple[str, str, str], Bold] | None,
     regions: Sequence[str],
 ) -> Study:
     everyone = people.index if len(people) else trials.people

@@ -200,5 +200,5 @@ def _regressor(task: str, design: pd.DataFrame, step_s: float = 0.1) -> Float64:
         activity[begin:end] = 1.0 if is_main else OTHER_CONDITION
     response = np.convolve(activity, canonical_hrf(np.arange(0.0, LENGTH_S, step_s)) * step_s)
     every = round(TR_S / step_s)
-    sampled: Float64 = response[: len(activity) : every]
+    sampled: Float64 = response[: len(activity) : every]  # type: ignore[assignment]  # convolve keeps float64
     return sampled

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,7 @@ from offline.decoder.folds import deal
 from offline.errors import TaskError
 from offline.twin.baselines import Demographics, JamesStein, KShot, OwnMean
 from offline.twin.behaviour import first_correct, odd_even_reliability, summarise
-from offline.twin.intervals import compare, evaluate
+from offline.twin.intervals import Metric, compare, evaluate
 from offline.twin.tasks import MATCHING, STROOP, TaskSpec
 from offline.twin.trials import Trials
 
@@ -38,6 +38,8 @@ __all__ = [
 K = (2, 5, 10)
 N_FOLDS = 10
 N_REPEATS = 5
+GAINS: dict[Metric, tuple[str, float]] = {"r": ("r_gain", 1.0), "rmse": ("rmse_gain_ms", 1000.0)}
+"""Column of each gain, and what a gain is multiplied with for it."""
 
 Float64 = NDArray[np.float64]
 
@@ -230,7 +232,7 @@ def held_out_table(
     for k in ks:
         ours, theirs = f"k_shot k={_k(k)}", f"james_stein k={_k(k)}"
         gains = compare(data.second_s, predictions, ours, theirs, n_draws)
-        for metric, column, unit in (("r", "r_gain", 1.0), ("rmse", "rmse_gain_ms", 1000.0)):
+        for metric, (column, unit) in GAINS.items():
             gain = gains[metric]
             rows[ours][column] = unit * gain.value
             rows[ours][f"{column}_low"] = unit * gain.low
@@ -284,7 +286,8 @@ def _fold(
         seen = data.seen(k)[test]
         told[f"own k={_k(k)}"] = own.predict(seen)
         told[f"james_stein k={_k(k)}"] = plain.predict(seen)
-        told[f"k_shot k={_k(k)}"] = ours.predict(seen, data.conditions[test], known[test])
+        predicted = ours.predict(seen, data.conditions[test], known[test])
+        told[f"k_shot k={_k(k)}"] = cast("Float64", predicted)
     return told
 
 

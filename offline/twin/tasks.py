@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -263,7 +264,7 @@ class _Cut:
         step = np.round((onset_s - start_s[segment]) / step_s).astype(np.int64)
         return cls(segment, slot, step, runs, first, start_s)
 
-    def slots(self, values: NDArray, empty: float) -> NDArray:  # type: ignore[type-arg]
+    def slots(self, values: NDArray[Any], empty: float) -> NDArray[Any]:
         """Values of trials as (n_segments, n_slots), `empty` where a segment has fewer trials."""
         out = np.full((len(self.first), int(self.slot.max()) + 1), empty, values.dtype)
         out[self.segment, self.slot] = values
@@ -286,7 +287,8 @@ def _task_numbers(names: pd.Series, tasks: Sequence[TaskSpec]) -> Ints:
                 " file, or leave its trials out"
             )
         numbers[name] = found[0]
-    return names.map(numbers).to_numpy(np.int64)
+    out: Ints = names.map(numbers).to_numpy(np.int64)
+    return out
 
 
 def _cut(runs: Ints, onset_s: Float64, window_s: Float64, length_s: float) -> tuple[Ints, Ints]:

@@ -186,17 +186,17 @@ def deterministic(threads: int) -> Iterator[None]:
     # cuBLAS is deterministic only with a fixed workspace, which it reads when first used
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    filled = torch.utils.deterministic.fill_uninitialized_memory
+    filled = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]  # set up as the module is imported
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
     # a quarter of the time, to fill what is written to anyway
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # set up as the module is imported
     try:
         yield
     finally:
         torch.set_num_threads(before[0])
         torch.use_deterministic_algorithms(before[1])
-        torch.utils.deterministic.fill_uninitialized_memory = filled
+        torch.utils.deterministic.fill_uninitialized_memory = filled  # type: ignore[attr-defined]  # set up as the module is imported
 
 
 @dataclass

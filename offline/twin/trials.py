@@ -82,7 +82,8 @@ class Trials:
     @property
     def usable(self) -> NDArray[np.bool_]:
         """Trials whose response time counts, shape (n_trials,): correct, not anticipated."""
-        return (self.table["correct"] & self.table["rt_s"].notna()).to_numpy()
+        usable: NDArray[np.bool_] = (self.table["correct"] & self.table["rt_s"].notna()).to_numpy()
+        return usable
 
     def of(self, task: str | None = None, run: str | None = None) -> Trials:
         """Those of one task, or one run of it."""
