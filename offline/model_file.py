@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from rtloop import __version__
 from rtloop.errors import FcnefError
 
-__all__ = ["Arrays", "ModelFile", "digest"]
+__all__ = ["Arrays", "ModelFile", "digest", "versions"]
 
 ENTRY = "fcnef"
 SUFFIX = ".safetensors"
@@ -75,7 +75,7 @@ class ModelFile:
         from safetensors.numpy import save_file
 
         path = self.path(path)
-        whole = {"format": self.format, "kind": kind, "versions": _versions(), **header}
+        whole = {"format": self.format, "kind": kind, "versions": versions(), **header}
         partial = path.with_name(path.name + ".part")
         tensors = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         try:
@@ -136,7 +136,8 @@ def digest(path: str | Path) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of what made a file, by name."""
     return {
         "fcnef": __version__,
         "numpy": np.__version__,

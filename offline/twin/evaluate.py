@@ -66,7 +66,8 @@ class Evaluation:
         leaves out 0.
         """
         table = self.tables["response_times"]
-        better, nothing = [], []
+        better: list[str] = []
+        nothing: list[str] = []
         for (task, run, seen), rows in table.groupby(["task", "run", "seen"], sort=False):
             twin = rows[(rows["predictor"] == "twin") & rows["rmse_ms"].notna()]
             others = rows[rows["rmse_gain_ms"].notna()]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import platform
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +18,15 @@ from numpy.typing import NDArray
 
 from offline.atlas import Atlas
 from offline.errors import AtlasError, TwinError
+from offline.model_file import Arrays, ModelFile, digest, versions
 from offline.twin.hyper import Basis, CodeMap
 from offline.twin.members import Member
 from offline.twin.model import Settings, Shape
 from offline.twin.twin import Twin
-from rtloop import __version__
 
-__all__ = ["FORMAT", "digest_of_file", "load_twin", "require_real", "save_twin"]
+__all__ = ["TWINS", "digest_of_file", "load_twin", "require_real", "save_twin"]
 
-FORMAT = 1
-ENTRY = "fcnef"
-SUFFIX = ".safetensors"
+TWINS = ModelFile("twin", ("Twin",), 1, TwinError)
 BASIS = ("mean", "scale", "components", "sd")
 MAP = ("constant", "linear", "quadratic", "spread", "told", "untold", "rotated")
 
@@ -42,15 +39,17 @@ def save_twin(twin: Twin, path: str | Path) -> Path:
     twin : Twin
     path : str or Path
         Gets the suffix `.safetensors` where it has none.
-    """
-    from safetensors.numpy import save_file
 
-    path = _named(path)
+    Raises
+    ------
+    TwinError
+        If the file cannot be written.
+    """
+    import torch
+
     arrays, members, bases = _taken_apart(twin)
     header = {
-        "format": FORMAT,
-        "kind": "Twin",
-        "versions": _versions(),
+        "versions": versions() | {"torch": str(torch.__version__)},
         "provenance": twin.provenance,
         "atlas": twin.atlas.as_json(),
         "settings": dataclasses.asdict(twin.settings),
@@ -65,11 +64,7 @@ def save_twin(twin: Twin, path: str | Path) -> Path:
         "regions": list(twin.regions),
         "members": members,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.part")
-    save_file(arrays, partial, metadata={ENTRY: json.dumps(header, sort_keys=True)})
-    partial.replace(path)
-    return path
+    return TWINS.write(path, "Twin", arrays, header)
 
 
 def load_twin(path: str | Path) -> Twin:
@@ -80,10 +75,8 @@ def load_twin(path: str | Path) -> Twin:
     TwinError
         If there is no such file, it is none of ours, damaged, changed, or of another format.
     """
-    import torch
-
-    path = _named(path)
-    arrays, header = _read(path)
+    path = TWINS.path(path)
+    _, arrays, header = TWINS.read(path)
     try:
         atlas = Atlas.from_json(header["atlas"])
         people = tuple(header["people"])
@@ -92,35 +85,22 @@ def load_twin(path: str | Path) -> Twin:
         settings = Settings(**header["settings"])
         bases = {
             key: Basis(
-                *(arrays[f"{key}.{name}"] for name in BASIS),
-                tuple(known["bounds"]),
-                known["people"],
+                **{name: arrays[f"{key}.{name}"] for name in BASIS},
+                bounds=tuple(known["bounds"]),
+                n_people=known["people"],
             )
             for key, known in header["bases"].items()
         }
-        members = []
-        for k, known in enumerate(header["members"]):
-            code_map = None
-            if known["degree"] is not None:
-                parts = [arrays[f"{k}.map.{name}"] for name in MAP]
-                code_map = CodeMap(*parts, known["degree"])
-            parameters = {
-                name: torch.from_numpy(arrays[f"{k}.parameters.{name}"])
-                for name in known["parameters"]
-            }
-            members.append(
-                Member(
-                    known["fold"], known["seed"], Shape(**known["shape"]), settings,
-                    bases[known["basis"]], code_map, parameters, tuple(known["curve"]),
-                )
-            )  # fmt: skip
+        members = tuple(
+            _member(k, known, arrays, bases, settings) for k, known in enumerate(header["members"])
+        )
     except (KeyError, TypeError, AtlasError) as error:
         raise TwinError(
             f"twin {path}: expected a whole twin, found its header damaged ({error}); take another"
             " copy"
         ) from error
     return Twin(
-        atlas, header["provenance"], settings, tuple(members), people, arrays["folds"],
+        atlas, header["provenance"], settings, members, people, arrays["folds"],
         tuple(header["channels"]), tuple(header["conditions"]), tuple(header["regions"]),
     )  # fmt: skip
 
@@ -142,14 +122,12 @@ def require_real(twin: Twin, purpose: str) -> None:
 
 def digest_of_file(path: str | Path) -> str:
     """SHA-256 of a twin's file, for the provenance of what is made with it."""
-    return hashlib.sha256(_named(path).read_bytes()).hexdigest()
+    return digest(TWINS.path(path))
 
 
-def _taken_apart(
-    twin: Twin,
-) -> tuple[dict[str, NDArray[Any]], list[dict[str, Any]], dict[str, Basis]]:
+def _taken_apart(twin: Twin) -> tuple[Arrays, list[dict[str, Any]], dict[str, Basis]]:
     """Arrays by their names in the file, what else is known of each member, and bases by name."""
-    arrays: dict[str, NDArray[Any]] = {"folds": twin.folds}
+    arrays: Arrays = {"folds": twin.folds}
     members: list[dict[str, Any]] = []
     bases: dict[str, Basis] = {}
     for k, member in enumerate(twin.members):
@@ -175,51 +153,28 @@ def _taken_apart(
                 "curve": list(member.curve),
             }
         )
-    return {name: np.ascontiguousarray(a) for name, a in arrays.items()}, members, bases
+    return arrays, members, bases
 
 
-def _named(path: str | Path) -> Path:
-    path = Path(path)
-    return path if path.suffix == SUFFIX else path.with_name(path.name + SUFFIX)
+def _member(
+    k: int, known: dict[str, Any], arrays: Arrays, bases: dict[str, Basis], settings: Settings
+) -> Member:
+    """A member from its arrays and what else the header says of it."""
+    import torch
 
-
-def _read(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    from safetensors import SafetensorError, safe_open
-
-    if not path.is_file():
-        raise TwinError(f"twin {path}: expected a file, found none; check the path")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            header = json.loads((file.metadata() or {}).get(ENTRY, "{}"))
-            # the file maps the disk: arrays are copied so that it can be closed
-            arrays = {name: np.array(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, json.JSONDecodeError, OSError) as error:
-        raise TwinError(
-            f"twin {path}: expected safetensors, found {error}; take a whole file"
-        ) from error
-    if header.get("kind") != "Twin":
-        found = f"a {header['kind']}" if "kind" in header else "a file without its header"
-        raise TwinError(f"twin {path}: expected a twin, found {found}; take one `twin fit` wrote")
-    if header.get("format") != FORMAT:
-        made = header.get("versions", {}).get("fcnef", "an unknown version")
-        raise TwinError(
-            f"twin {path}: expected format {FORMAT}, found {header.get('format')} written by"
-            f" fcnef {made}; fit it anew with this version ({__version__})"
-        )
-    return arrays, header
+    code_map = None
+    if known["degree"] is not None:
+        parts = {name: arrays[f"{k}.map.{name}"] for name in MAP}
+        code_map = CodeMap(**parts, degree=known["degree"])
+    parameters = {
+        name: torch.from_numpy(arrays[f"{k}.parameters.{name}"]) for name in known["parameters"]
+    }
+    return Member(
+        known["fold"], known["seed"], Shape(**known["shape"]), settings, bases[known["basis"]],
+        code_map, parameters, tuple(known["curve"]),
+    )  # fmt: skip
 
 
 def _fold_digest(people: tuple[str, ...], folds: NDArray[np.int64]) -> str:
     text = json.dumps(sorted(zip(people, folds.tolist(), strict=True)))
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _versions() -> dict[str, str]:
-    import torch
-
-    return {
-        "fcnef": __version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),
-    }
