@@ -92,18 +92,21 @@ class SyntheticCohort:
     @property
     def site(self) -> NDArray[Any]:
         """Site of every scan, shape (n_scans,)."""
-        return self.people["site"].to_numpy(object)
+        sites: NDArray[Any] = self.people["site"].to_numpy(object)
+        return sites
 
     @property
     def diagnosis(self) -> NDArray[Any]:
         """Diagnosis of every scan, shape (n_scans,)."""
-        return self.people["diagnosis"].to_numpy(object)
+        diagnoses: NDArray[Any] = self.people["diagnosis"].to_numpy(object)
+        return diagnoses
 
     @property
     def traveler(self) -> NDArray[Any]:
         """Who travels, shape (n_scans,): None for everybody else."""
         travels = self.people["traveling"].to_numpy(bool)
-        return np.where(travels, self.people["participant"].to_numpy(object), None)
+        nobody = np.array(None, object)
+        return np.where(travels, self.people["participant"].to_numpy(object), nobody)
 
 
 def traveling_cohort(
@@ -248,7 +251,8 @@ def case_control(
 def _centred(rng: np.random.Generator, n_levels: int, n_edges: int, sd: float) -> Float64:
     """Draws of this SD over levels (ddof 1 is unbiased), their sum taken out."""
     draws = sd * rng.standard_normal((n_levels, n_edges))
-    return draws - draws.mean(axis=0)
+    centred: Float64 = draws - draws.mean(axis=0)
+    return centred
 
 
 def _people(

@@ -283,7 +283,7 @@ def _diagnoses(
     parts = [re.sub(r"^\d+(?=[A-Z])", "", part) for part in parts]
     told = [FOLDER_DIAGNOSES[part] for part in parts if part in FOLDER_DIAGNOSES]
     of_file = told[-1] if told else None
-    codes = dict(re.findall(r"([A-Za-z]+)\s*=\s*(\d+)", heading or ""))
+    codes: dict[str, str] = dict(re.findall(r"([A-Za-z]+)\s*=\s*(\d+)", heading or ""))
     said = {code: WORDS.get(word.lower(), word) for word, code in codes.items()}
     known = said or CODES_OF.get(institution, {})
 

@@ -115,7 +115,7 @@ class DerivativesSource:
         from nilearn.interfaces.fmriprep import load_confounds
         from nilearn.maskers import NiftiLabelsMasker
 
-        bold = nibabel.load(image)
+        bold: Any = nibabel.load(image)  # its type says no more than that it is an image
         tr_s = float(bold.header.get_zooms()[3])
         confounds, unsteady = load_confounds(str(image), **STRATEGIES[self.strategy])
         fd = _displacements(image)
@@ -137,8 +137,9 @@ class DerivativesSource:
         from nilearn.image import resample_to_img
 
         name = image.name.replace("_desc-preproc_bold", "_desc-brain_mask")
-        target = nibabel.load(image.with_name(name)) if image.with_name(name).exists() else None
-        whole = nibabel.load(self.labels)
+        mask = image.with_name(name)
+        target: Any = nibabel.load(mask) if mask.exists() else None
+        whole: Any = nibabel.load(self.labels)
         present = np.unique(np.asarray(whole.dataobj).astype(np.int64))
         expected = set(range(1, self.atlas.n_rois + 1))
         if not set(present[present > 0].tolist()) <= expected:
@@ -194,6 +195,6 @@ def _displacements(image: Path) -> NDArray[np.float64]:
     stem = image.name.split("_space-")[0]
     path = image.with_name(f"{stem}_desc-confounds_timeseries.tsv")
     table = pd.read_csv(path, sep="\t", na_values=["n/a"], usecols=["framewise_displacement"])
-    fd = table["framewise_displacement"].to_numpy(float, copy=True)
+    fd: NDArray[np.float64] = table["framewise_displacement"].to_numpy(float, copy=True)
     fd[0] = np.nan_to_num(fd[0])
     return fd

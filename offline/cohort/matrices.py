@@ -69,7 +69,7 @@ def edges_of_matrix(values: NDArray[Any], kind: Kind, atlas: Atlas, where: str) 
         diagonal = np.diag(values)
         _require_symmetric(values, atlas, where)
         a, b = edge_pairs(atlas.n_rois).T
-        edges = values[a, b]
+        edges: Float64 = values[a, b]
     elif values.shape == (atlas.n_edges,):
         edges = values.copy()
     else:

@@ -93,7 +93,7 @@ def across_disorders(
         )
         output = np.full(n_scans, np.nan)
         output[rows] = p[:, 0] if decoder.classes_[1] == control else p[:, 1]
-        trained = set(decoder.people_.tolist())  # type: ignore[attr-defined]
+        trained = set(decoder.people_.tolist())  # type: ignore[attr-defined]  # of a FoldedDecoder
         known = np.array([person_key(person) in trained for person in people.tolist()])
         lines += [
             {

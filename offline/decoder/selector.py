@@ -150,7 +150,8 @@ def _numbers(y: NDArray[Any]) -> Float64:
     if len(levels) == 2 or y.dtype.kind in "OUSb":
         if len(levels) > 2:
             raise DecodeError(f"expected two classes, found {len(levels)}; choose two groups")
-        return (y == levels[1]).astype(np.float64)
+        second: NDArray[np.bool_] = y == levels[1]
+        return second.astype(np.float64)
     return y.astype(np.float64)
 
 

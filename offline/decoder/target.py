@@ -73,7 +73,7 @@ class ClassTarget:
         AtlasError
             If the edges are of another atlas than those trained with.
         """
-        p = self._mean_output(X, sites, covariates, groups)  # type: ignore[attr-defined]
+        p = self._mean_output(X, sites, covariates, groups)  # type: ignore[attr-defined]  # of the FoldedDecoder it is mixed into
         return np.stack([1.0 - p, p], axis=1)
 
     def predict_calibrated(
@@ -103,7 +103,7 @@ class ClassTarget:
         return self.classes_[above.astype(np.int64)]
 
     def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()  # type: ignore[misc]
+        tags = super().__sklearn_tags__()  # type: ignore[misc]  # of the FoldedDecoder it is mixed into
         tags.classifier_tags.multi_class = False
         return tags
 
@@ -128,7 +128,7 @@ class ClassTarget:
     def _keep(
         self, results: Any, samples: Samples, folds: Ints, seed: int, target: Float64
     ) -> None:
-        super()._keep(results, samples, folds, seed, target)  # type: ignore[misc]
+        super()._keep(results, samples, folds, seed, target)  # type: ignore[misc]  # of the FoldedDecoder it is mixed into
         rows = samples.rows
         raw = self.out_of_fold_[rows]
         self.calibrator_ = Calibrator.fit(self.calibration, raw, target)
@@ -154,7 +154,7 @@ class NumberTarget:
         groups: ArrayLike | None = None,
     ) -> Float64:
         """Mean prediction, shape (n_scans,); arguments as of `LassoEnsemble.predict_proba`."""
-        return self._mean_output(X, sites, covariates, groups)  # type: ignore[attr-defined, no-any-return]
+        return self._mean_output(X, sites, covariates, groups)  # type: ignore[attr-defined, no-any-return]  # of the FoldedDecoder it is mixed into
 
     def _encode(self, y: ArrayLike, samples: Samples) -> Float64:
         return continuous_target(y, samples)

@@ -171,15 +171,17 @@ class ComBat(StoredModel):
         labels = site_labels(sites, X.shape[0])
         codes = require_known(labels, self.sites_, ADVICE)
         C = self._covariates.design(covariates, X.shape[0])
-        out = prepare_output(out, X)
+        harmonized = prepare_output(out, X)
         for edges, view in outer_blocks(X):
-            stored = isinstance(out, EdgeStore)
-            result = np.empty(view.shape, np.float32) if stored else out[:, edges]
+            if isinstance(harmonized, EdgeStore):
+                result = np.empty(view.shape, np.float32)
+            else:
+                result = harmonized[:, edges]
             if not self._adjust(view, codes, C, edges, result):
                 refuse_missing(X, edges)
-            if stored:
-                out.write(edges, result)
-        return out
+            if isinstance(harmonized, EdgeStore):
+                harmonized.write(edges, result)
+        return harmonized
 
     def fit_transform(self, X: Edges, sites: Any, covariates: Any = None, out: Any = None) -> Edges:
         """Fit, then transform the same scans."""

@@ -226,19 +226,21 @@ class TravelingSubject(StoredModel):
             levels = np.hstack([levels, of_scans])
             bias.append(self.factor_bias_[name])
         stacked = np.vstack(bias)
-        out = prepare_output(out, X)
+        harmonized = prepare_output(out, X)
         for edges, view in outer_blocks(X):
-            stored = isinstance(out, EdgeStore)
-            result = np.empty(view.shape, np.float32) if stored else out[:, edges]
+            if isinstance(harmonized, EdgeStore):
+                result = np.empty(view.shape, np.float32)
+            else:
+                result = harmonized[:, edges]
             for inner in inner_blocks(view):
                 at = slice(edges.start + inner.start, edges.start + inner.stop)
                 np.subtract(view[:, inner], levels @ stacked[:, at], out=result[:, inner])
                 # a sum is finite only if every value is
                 if not np.isfinite(result[:, inner].sum()):
                     refuse_missing(X, at)
-            if stored:
-                out.write(edges, result)
-        return out
+            if isinstance(harmonized, EdgeStore):
+                harmonized.write(edges, result)
+        return harmonized
 
     def fit_transform(
         self,
