@@ -144,7 +144,7 @@ def matching_run(
             same, match, other = _three(kind, faces, rng)
             names = {"top": same, str(side): match}
             names["right" if side == "left" else "left"] = other
-            columns = {f"stim_{place}": name for place, name in names.items()}
+            columns: dict[str, Any] = {f"stim_{place}": name for place, name in names.items()}
             columns |= {"trial_type": kind, "block": block}
             closes_s = begin_s + config.soa_s
             trials.append(Trial(begin_s, config.picture_s, closes_s, str(side), columns))

@@ -157,8 +157,13 @@ class Words:
         self._cross.draw()
 
     def word_with_legend(self, trial: Trial) -> Draw:
-        draw = self.word(trial)
-        return lambda: (draw(), self._keys())[0]
+        word = self.word(trial)
+
+        def draw() -> None:
+            word()
+            self._keys()
+
+        return draw
 
     def cross_with_legend(self) -> None:
         self._cross.draw()

@@ -103,7 +103,7 @@ def run_trials(
     room.take()
     n_right = 0
     waiting: _Open | None = None
-    items = sorted([*trials, *shown], key=lambda item: item.onset_s)
+    items: list[Trial | Shown] = sorted([*trials, *shown], key=lambda item: item.onset_s)
     for place, item in enumerate(items):
         next_s = items[place + 1].onset_s if place + 1 < len(items) else float("inf")
         draw = item.draw if isinstance(item, Shown) else paper.stimulus(item)
