@@ -88,7 +88,7 @@ def test_an_apply_that_was_interrupted_leaves_no_edges(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Said
 ) -> None:
     assert run(["harmonize", "fit", str(folder), "--out", str(tmp_path / "h")]) == 0
-    words = ["harmonize", "apply", str(folder), str(tmp_path / "h" / "model.safetensors")]
+    words = ["harmonize", "apply", str(folder), str(tmp_path / "h")]  # the folder stands for its file
     words += ["--out", str(tmp_path / "a")]
     transform = TravelingSubject.transform
 

@@ -57,7 +57,7 @@ class Traveling:
     measurement_factor: tuple[str, ...] = ()
 
     def model(self) -> TravelingSubject:
-        penalty = "gcv" if self.penalty is None else self.penalty
+        penalty: Literal["gcv"] | float = "gcv" if self.penalty is None else self.penalty
         return TravelingSubject(penalty, self.estimator, self.control, self.measurement_factor)
 
 
@@ -140,14 +140,15 @@ def apply(cohort: Path, model: Path, /, *, out: Path) -> None:
     cohort
         Folder of the cohort; its sites have to be among the model's.
     model
-        `model.safetensors` of `fit`.
+        Folder of `fit`, or the `model.safetensors` in it.
     out
         Folder for `edges` and `report.json`.
 
     Example
     -------
-    fcnef harmonize apply my-cohort harmonizer/model.safetensors --out harmonized
+    fcnef harmonize apply my-cohort harmonizer --out harmonized
     """
+    model = _file(model)
     people, fitted = Cohort.open(cohort), load(model)
     store = apply_to_cohort(people, fitted, out)
     write_report(out, people, fitted, model, store)
@@ -164,7 +165,7 @@ def extend(
     Parameters
     ----------
     model
-        `model.safetensors` of `fit`.
+        Folder of `fit`, or the `model.safetensors` in it.
     cohort
         Folder of a cohort with scans at the new sites: travelers' with `--by travelers`; with
         `--by controls` resident controls (or undiagnosed ones) at sites the model does not know,
@@ -176,8 +177,9 @@ def extend(
 
     Example
     -------
-    fcnef harmonize extend harmonizer/model.safetensors new-site --out extended.safetensors
+    fcnef harmonize extend harmonizer new-site --out extended.safetensors
     """
+    model = _file(model)
     fitted, people = load(model), Cohort.open(cohort)
     table = people.people
     if by == "travelers":
@@ -210,13 +212,13 @@ def report(model: Path, /) -> None:
     Parameters
     ----------
     model
-        `model.safetensors` of `fit` or `extend`.
+        Folder of `fit`, or a model's file.
 
     Example
     -------
-    fcnef harmonize report harmonizer/model.safetensors
+    fcnef harmonize report harmonizer
     """
-    _tell(load(model))
+    _tell(load(_file(model)))
 
 
 def _require_default(given: object, default: object, method: str) -> None:
@@ -224,6 +226,11 @@ def _require_default(given: object, default: object, method: str) -> None:
         raise HarmonizeError(
             f"expected options of the chosen method, found some of {method}; add --method {method}"
         )
+
+
+def _file(model: Path) -> Path:
+    """A model's file, given that or the folder of `fit`."""
+    return model / MODEL if model.is_dir() else model
 
 
 def _tell(model: ComBat | TravelingSubject) -> None:
