@@ -88,7 +88,8 @@ def test_an_apply_that_was_interrupted_leaves_no_edges(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Said
 ) -> None:
     assert run(["harmonize", "fit", str(folder), "--out", str(tmp_path / "h")]) == 0
-    words = ["harmonize", "apply", str(folder), str(tmp_path / "h")]  # the folder stands for its file
+    # the folder of a fit stands for the file in it
+    words = ["harmonize", "apply", str(folder), str(tmp_path / "h")]
     words += ["--out", str(tmp_path / "a")]
     transform = TravelingSubject.transform
 
