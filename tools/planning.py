@@ -110,7 +110,8 @@ def _label_values(path: Path) -> list[int]:
     if not path.is_file():
         raise RoiError(f"--atlas {path}: expected a label image, found no file; check the path")
     try:
-        values = np.unique(np.asarray(nibabel.load(path).dataobj))
+        image: Any = nibabel.load(path)  # its type says no more than that it is an image
+        values = np.unique(np.asarray(image.dataobj))
     except (OSError, nibabel.filebasedimages.ImageFileError) as error:
         raise RoiError(
             f"--atlas {path}: expected a NIfTI label image, found: {error}; name another"

@@ -62,7 +62,7 @@ def _python() -> Path:
     python = FOLDER / "bin" / "python"
     if not (FOLDER / "ready").exists():
         venv.create(FOLDER, with_pip=True, clear=True)
-        install = [python, "-m", "pip", "install", "-q", *PACKAGES]
+        install: list[str | Path] = [python, "-m", "pip", "install", "-q", *PACKAGES]
         subprocess.run(install, check=True, stdout=sys.stderr)
         (FOLDER / "ready").touch()
     return python

@@ -85,7 +85,8 @@ def _neurocombat(X: np.ndarray, sites: np.ndarray, people: Any, case: dict[str, 
         mean_only=case["mean_only"],
         ref_batch=REFERENCE if case["reference"] else None,
     )
-    return found["data"]
+    adjusted: np.ndarray = found["data"]
+    return adjusted
 
 
 def _numeric(sites: np.ndarray, people: Any, kept: bool) -> pd.DataFrame:

@@ -74,7 +74,7 @@ def _left(model: TravelingSubject, cohort: SyntheticCohort) -> float:
 def _left_by_combat(cohort: SyntheticCohort) -> float:
     """ComBat keeping the diagnosis: what it took out of each site's scans, sites centred."""
     kept = pd.DataFrame({"diagnosis": cohort.diagnosis})
-    removed = cohort.X - ComBat().fit_transform(cohort.X, cohort.site, kept)
+    removed = cohort.X - np.asarray(ComBat().fit_transform(cohort.X, cohort.site, kept))
     of_site = np.stack([removed[cohort.site == site].mean(axis=0) for site in cohort.sites])
     return _share(of_site - of_site.mean(axis=0), cohort)
 

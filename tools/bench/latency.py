@@ -87,7 +87,7 @@ def _unpack(archive: str, folder: Path) -> Path:
 def _write_session(folder: Path, volumes: list[Volume], n_volumes: int, display: bool) -> Path:
     first = volumes[0]
     labels = _parcels(np.asarray(first.data, np.float32), N_ROIS)
-    image = nibabel.Nifti1Image(labels, first.affine)
+    image = nibabel.Nifti1Image(labels, first.affine)  # type: ignore[no-untyped-call]  # nibabel's
     nibabel.save(image, folder / "labels.nii.gz")
     (folder / "export").mkdir()
     Plan.create(

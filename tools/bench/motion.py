@@ -130,7 +130,7 @@ def prove() -> tuple[dict[str, Any], dict[str, bool]]:
     """Full size: figures and what they reach."""
     found = measure(n_volumes=20, n_seeds=3, n_jumps=4, rival=True)
     rows = {(row["series"], row["case"], row["method"]): row for row in found}
-    reached = {}
+    reached: dict[str, bool] = {}
     for name in SERIES:
         walk, jump = rows[name, "walk", OURS], rows[name, "jumps", OURS]
         true, spm = rows[name, "walk", TRUE], rows[name, "walk", SPM]
@@ -239,7 +239,8 @@ def _ours(case: Case) -> dict[str, Any]:
     realigner = Realigner(case.image, case.affine)
     sampler = realigner.sampler(_labels(case.image))
     rest = realigner.last
-    rmse, times_ms, labelled_ms, found = [], [], [], []
+    rmse, times_ms, labelled_ms = [], [], []
+    found: list[Motion] = []
     for volume in (case.volumes[0], *case.volumes):
         if case.restart or not found:
             realigner.restore(rest)
@@ -325,7 +326,8 @@ def _distance(case: Case, found: Floats, truth: Floats) -> tuple[float, float, f
     difference = np.linalg.inv(truth) @ found
     centre = np.append(case.centre, 1.0)
     turn = difference[:3, :3] - difference[:3, :3].T
-    angle = np.arcsin(min(1.0, 0.5 * np.linalg.norm([turn[2, 1], turn[0, 2], turn[1, 0]])))
+    sine = 0.5 * float(np.linalg.norm([turn[2, 1], turn[0, 2], turn[1, 0]]))
+    angle = np.arcsin(min(1.0, sine))
     places = np.argwhere(case.inside)[::7] @ case.affine[:3, :3].T + case.affine[:3, 3]
     moved = places @ difference[:3, :3].T + difference[:3, 3]
     return (

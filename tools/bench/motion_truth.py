@@ -38,7 +38,7 @@ def random_walk(
 ) -> Floats:
     """Parameters (n, 6) that begin at rest and reach, but do not pass, the given sizes."""
     steps = np.random.default_rng(seed).standard_normal((n, 6))
-    walk = np.cumsum(steps, axis=0) - steps[0]
+    walk: Floats = np.cumsum(steps, axis=0) - steps[0]
     walk[:, :3] *= most_mm / np.abs(walk[:, :3]).max()
     walk[:, 3:] *= most_rad / np.abs(walk[:, 3:]).max()
     return walk
@@ -47,10 +47,11 @@ def random_walk(
 def jumps(n: int, seed: int) -> Floats:
     """Parameters (n, 6) of single jumps: 2-4 mm along and 3-5 degrees about every axis."""
     rng = np.random.default_rng(seed)
-    sizes = np.concatenate(
+    sizes: Floats = np.concatenate(
         [rng.uniform(2.0, 4.0, (n, 3)), np.deg2rad(rng.uniform(3.0, 5.0, (n, 3)))], axis=1
     )
-    return sizes * rng.choice([-1.0, 1.0], (n, 6))
+    turned: Floats = sizes * rng.choice([-1.0, 1.0], (n, 6))
+    return turned
 
 
 def brain(image: NDArray[Any]) -> NDArray[np.bool_]:

@@ -62,7 +62,7 @@ def prove() -> tuple[dict[str, Any], dict[str, bool]]:
     return {"rows": rows}, {f"p99 of a commit < TR of {SHORTEST_TR_S:g} s": fits}
 
 
-def _volume(index: int, data: np.ndarray) -> Volume:  # type: ignore[type-arg]
+def _volume(index: int, data: np.ndarray) -> Volume:
     return Volume("bench", index, data, np.eye(4), 1.0, 0.0)
 
 

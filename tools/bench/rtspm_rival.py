@@ -9,12 +9,13 @@ starts from the reference's position.
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rtspm
 
 
-def main(folder):
+def main(folder: Path) -> None:
     """Realign and reslice every volume."""
     reference, volumes = np.load(folder / "reference.npy"), np.load(folder / "volumes.npy")
     # SPM counts voxels from 1.
@@ -27,7 +28,7 @@ def main(folder):
     }  # fmt: skip
     dim = np.array(reference.shape)
     template = {"mat": affine.copy(), "dim": dim, "Vol": np.asfortranarray(reference, np.float64)}
-    kept = [[], [], [], [], [], []]
+    kept: list[list[Any]] = [[], [], [], [], [], []]
     times_ms, motions, resliced = [], [], []
     for index in range(-1, len(volumes)):
         # The reference itself comes first: it sets up what all others share.

@@ -126,11 +126,6 @@ def _rows(
         yield Row(part, entry["method"], name, median, entry[f"p99_{unit}"], unit, ratio)
 
 
-def _short(value: float) -> str:
-    """Three digits, or all of those before the point."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
 def _motion_case(entry: dict[str, Any]) -> str | None:
     """Small motion is what a run is made of; jumps and spoilt images are about accuracy."""
     return f"{entry['series']}, estimate + resample" if entry["case"] == "walk" else None
@@ -151,4 +146,4 @@ _QUICK: dict[Part, tuple[dict[str, Any], Callable[[dict[str, Any]], str | None]]
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])  # type: ignore[arg-type]
+    main(sys.argv[1])  # type: ignore[arg-type]  # `fcnef bench` names one of the parts

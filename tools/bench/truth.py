@@ -106,10 +106,11 @@ def _circuits() -> dict[str, Circuit]:
     pairs = edge_pairs(N_ROIS)
     chosen = pairs[np.sort(generator.choice(len(pairs), 20, replace=False))]
     weights = generator.uniform(0.3, 1.0, 20) * generator.choice([-1.0, 1.0], 20)
+    five = np.array([[0, 1], [0, 2], [0, 3], [1, 2], [2, 3]])
     return {
-        "1 edge": Circuit([[0, 1]], [1.0]),
-        "5 edges, 4 ROIs": Circuit([[0, 1], [0, 2], [0, 3], [1, 2], [2, 3]], [1, 1, -0.5, 1, 0.5]),
-        "5 edges, one way": Circuit([[0, 1], [0, 2], [0, 3], [1, 2], [2, 3]], [1, 1, 1, 1, 1]),
+        "1 edge": Circuit(np.array([[0, 1]]), np.ones(1)),
+        "5 edges, 4 ROIs": Circuit(five, np.array([1.0, 1.0, -0.5, 1.0, 0.5])),
+        "5 edges, one way": Circuit(five, np.ones(5)),
         "20 edges": Circuit(chosen, weights),
     }
 
@@ -211,8 +212,8 @@ def _correlations(condition: Condition) -> tuple[Float64, Float64]:
 def _spectrum(condition: Condition) -> tuple[Float64, Float64]:
     """Frequencies in Hz and power of a haemodynamic signal, mean power 1 over both signs."""
     n_samples = 2 ** math.ceil(math.log2(2 * condition.n_volumes))
-    frequency_hz = np.fft.rfftfreq(n_samples, condition.tr_s)
-    time_s = np.arange(0.0, 40.0, 0.05)
+    frequency_hz = np.asarray(np.fft.rfftfreq(n_samples, condition.tr_s), np.float64)
+    time_s = np.arange(0.0, 40.0, 0.05, np.float64)
     response = _gamma(time_s, 6) - _gamma(time_s, 16) / 6.0
     transfer = np.exp(-2j * np.pi * frequency_hz[:, None] * time_s) @ response
     neural = 1.0 / (1.0 + (2.0 * np.pi * frequency_hz * NEURAL_TIME_S) ** 2)

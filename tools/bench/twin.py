@@ -23,6 +23,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,7 +61,7 @@ def measure(units: int, *, threads: int = THREADS, epochs: int = 2, loop: bool =
     settings = Settings(units=units, form="whole", epochs=epochs, segments=None, batch=BATCH)
     with deterministic(threads):
         run = _run(settings)
-        times = [_timed(lambda e=epoch: run.epoch_of((0, e))) for epoch in range(epochs)]
+        times = [_timed(partial(run.epoch_of, (0, epoch))) for epoch in range(epochs)]
         figures: dict[str, Any] = {
             "units": units,
             "threads": threads,
@@ -259,7 +260,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.units:
         row = measure(arguments.units, threads=arguments.threads, loop=not arguments.no_loop)
-        rows, reached = [row], {}
+        rows = [row]
+        reached: dict[str, bool] = {}
         if arguments.json:
             print(json.dumps(row))
             return

@@ -6,6 +6,8 @@ claim with an interval holds if the whole interval is on its side.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -136,14 +138,12 @@ def _case(rows: list[Row]) -> Row:
 
 def _edit_figures(rows: list[Row], columns: tuple[str, ...] = OWN) -> Row:
     out = {}
-    groups = {
+    groups: dict[str, Callable[[Row, Row], bool]] = {
         "all circuits": lambda row, edit: True,
         "planted circuits": lambda row, edit: edit["circuit"].startswith("planted"),
         "random circuits": lambda row, edit: edit["circuit"].startswith("random"),
         **{
-            f"{form}, planted circuits": lambda row, edit, form=form: (
-                row["form"] == form and edit["circuit"].startswith("planted")
-            )
+            f"{form}, planted circuits": partial(_is_planted, form)
             for form in ("linear", "interaction", "gated")
         },
     }
@@ -158,6 +158,10 @@ def _edit_figures(rows: list[Row], columns: tuple[str, ...] = OWN) -> Row:
         if parts:
             out[name] = {"people": n_people, **_edit_group(parts)}
     return out
+
+
+def _is_planted(form: str, row: Row, edit: Row) -> bool:
+    return bool(row["form"] == form and edit["circuit"].startswith("planted"))
 
 
 def _edit_group(parts: list[list[Float64]]) -> Row:

@@ -48,6 +48,8 @@ class People:
         Only these; everybody if not given.
     region
         Regions of the release whose BOLD is predicted.
+    atlas
+        Table of the release's region labels in the order of its files; numbered if not given.
     bold
         Of simulated people: with BOLD of two regions.
     """
@@ -56,12 +58,18 @@ class People:
     people: Path | None = None
     person: Annotated[list[str] | None, cyclopts.Parameter(consume_multiple=True)] = None
     region: Annotated[list[str] | None, cyclopts.Parameter(consume_multiple=True)] = None
+    atlas: Path | None = None
     bold: bool = False
 
     def open(self, source: str) -> Study:
         """The study, those of `person` only."""
         study = open_study(
-            source, self.trials, self.people, regions=self.region or (), bold=self.bold
+            source,
+            self.trials,
+            self.people,
+            regions=self.region or (),
+            labels=self.atlas,
+            bold=self.bold,
         )
         if not self.person:
             return study

@@ -80,7 +80,8 @@ class Head:
         found = ndimage.map_coordinates(
             self.coefficients, voxels, np.float32, order=3, prefilter=False, mode="constant"
         )
-        return np.maximum(found, 0, out=found)
+        clipped: NDArray[np.float32] = np.maximum(found, 0, out=found)
+        return clipped
 
 
 @lru_cache(maxsize=4)
@@ -95,9 +96,12 @@ def _built(voxel_mm: tuple[float, ...]) -> Head:
     image = ndimage.gaussian_filter(image, sigma, mode="constant")
     image /= np.median(image[brain > 0])
     coefficients = ndimage.spline_filter(image, 3, output=np.float32, mode="mirror")
-    tissues = (brain, wm, csf)
-    blurred = (ndimage.gaussian_filter(t, sigma, mode="constant") for t in tissues)
-    return Head(coefficients, *(b.astype(np.float32) for b in blurred), affine=affine)
+
+    def blurred(tissue: Array) -> NDArray[np.float32]:
+        share: Array = ndimage.gaussian_filter(tissue, sigma, mode="constant")
+        return share.astype(np.float32)
+
+    return Head(coefficients, blurred(brain), blurred(wm), blurred(csf), affine)
 
 
 def _templates() -> tuple[Array, Array, Array, Array]:

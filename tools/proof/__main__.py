@@ -75,11 +75,16 @@ def _json(document: dict[str, Any]) -> str:
 
 def _commit() -> str:
     """The commit the figures belong to, marked where the tree had changes."""
-    run = {"cwd": FOLDER.parents[1], "capture_output": True, "text": True, "check": False}
-    head = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], **run)  # type: ignore[call-overload]
-    changes = subprocess.run(["git", "status", "--porcelain"], **run)  # type: ignore[call-overload]
+    run: dict[str, Any] = {
+        "cwd": FOLDER.parents[1],
+        "capture_output": True,
+        "text": True,
+        "check": False,
+    }
+    head = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], **run)
+    changes = subprocess.run(["git", "status", "--porcelain"], **run)
     others = [line for line in changes.stdout.splitlines() if "docs/proof/" not in line]
-    return head.stdout.strip() + ("+changes" if others else "")
+    return f"{head.stdout.strip()}{'+changes' if others else ''}"
 
 
 def _machine() -> dict[str, Any]:

@@ -98,7 +98,7 @@ def audit(
             look.design(clean)
             look.scores()
     for start in ("volumes", "rois"):
-        verdict = verify(path, start)  # type: ignore[arg-type]
+        verdict = verify(path, start)
         if not verdict.identical:
             found.findings.append(f"replay from {start}: {verdict.difference}")
     return found

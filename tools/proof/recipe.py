@@ -61,5 +61,5 @@ def _design(course: Course, config: EngineConfig) -> NDArray[np.float64]:
     """Legendre drift over the planned run, and the six motion parameters."""
     n = len(course.weights)
     time = 2 * np.arange(n) / (n - 1) - 1
-    drift = legendre.legvander(time, config.denoise.drift_order)
+    drift = np.asarray(legendre.legvander(time, config.denoise.drift_order), np.float64)
     return np.concatenate([drift, course.motion], axis=1) if config.denoise.motion else drift

@@ -82,7 +82,7 @@ class Course:
     @property
     def time_s(self) -> Array:
         """Scanner time at the end of each volume, s."""
-        return (np.arange(len(self.status)) + 1) * self.plan.tr_s
+        return np.asarray((np.arange(len(self.status)) + 1) * self.plan.tr_s, np.float64)
 
     @property
     def values_shown(self) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -112,14 +114,14 @@ def latency(course: Course) -> str:
 def _score_with_error(axes: Axes, course: Course) -> None:
     time_s, low = course.time_s, course.score - course.standard_error
     high = course.score + course.standard_error
-    band = {"color": ACCENT, "alpha": 0.2, "lw": 0, "label": "± 1 standard error"}
+    band: dict[str, Any] = {"color": ACCENT, "alpha": 0.2, "lw": 0, "label": "± 1 standard error"}
     axes.fill_between(time_s, low, high, **band)
     axes.plot(time_s, course.score, color=ACCENT, lw=1.4, label="raw score")
     if course.trials:
         at_s = [time_s[min(trial.index, len(time_s) - 1)] for trial in course.trials]
         scores = [trial.score for trial in course.trials]
         errors = [trial.standard_error for trial in course.trials]
-        points = {"fmt": "o", "color": INK, "ms": 5, "lw": 1.2, "label": "trial"}
+        points: dict[str, Any] = {"fmt": "o", "color": INK, "ms": 5, "lw": 1.2, "label": "trial"}
         axes.errorbar(at_s, scores, errors, **points)
 
 

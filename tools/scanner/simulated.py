@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from rtloop.volume import Volume
 from tools.faults import Delivery
@@ -12,14 +12,28 @@ from tools.scanner.mosaic import Identity, mosaic_file
 from tools.scanner.recording import Form
 from tools.scanner.series import File, dicom_name, numbered_attempt, with_fault
 
-if TYPE_CHECKING:
-    # Playing a recorded series needs no templates, and so no nilearn.
-    from tools.participant import Participant
-
-__all__ = ["SimulatedSeries"]
+__all__ = ["Scanned", "SimulatedSeries"]
 
 SERIES_NUMBER = 5
 """Of the functional run."""
+
+
+class Scanned(Protocol):
+    """Whoever lies in the scanner: a participant, from the beginning or later on."""
+
+    @property
+    def seed(self) -> int:
+        """Tells participants apart."""
+
+    @property
+    def tr_s(self) -> float:
+        """Repetition time, s."""
+
+    def volume(self, index: int) -> Volume:
+        """One volume; the first is 0."""
+
+    def hear(self, index: int, value: float) -> None:
+        """Take the feedback value of a volume."""
 
 
 class SimulatedSeries:
@@ -27,7 +41,7 @@ class SimulatedSeries:
 
     Parameters
     ----------
-    participant : Participant
+    participant : Scanned
         Who is scanned.
     n_volumes : int
         How many volumes.
@@ -35,7 +49,7 @@ class SimulatedSeries:
 
     form: Form = "siemens"
 
-    def __init__(self, participant: Participant, n_volumes: int) -> None:
+    def __init__(self, participant: Scanned, n_volumes: int) -> None:
         self.participant, self.n_volumes = participant, n_volumes
         self.tr_s = participant.tr_s
 

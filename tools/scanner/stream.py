@@ -45,7 +45,7 @@ class Link(Protocol):
     def trouble(self) -> str:
         """Why it has not; empty if nothing is known."""
 
-    def send(self, item: Item) -> None:
+    def send(self, item: Item, /) -> object:
         """Give an item its place in the stream."""
 
     def poll(self, timeout_s: float) -> object:
