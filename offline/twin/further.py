@@ -83,7 +83,7 @@ def _choices(
     else:
         why = ""
         task = shown(own, late)
-        z = study.edges[run.rows]  # type: ignore[index]
+        z = study.edges[run.rows]  # type: ignore[index]  # a twin needs edges
         for name, k in (("twin, connectome only", None), (f"twin, first {K_CHOICES}", K_CHOICES)):
             seen = None if k is None else known(own, run.first(own, k))
             p = twin.simulate(z, task, seen, threads=threads).probabilities
@@ -193,7 +193,7 @@ def _bold(
         yield {**about, "note": f"not measured: {why}"}
         return
     own = shown(own, run.here)
-    z = study.edges[run.rows]  # type: ignore[index]
+    z = study.edges[run.rows]  # type: ignore[index]  # a twin needs edges
     kinds = sorted({own.conditions[c] for c in np.unique(own.condition) if c >= 0})
     names: list[str | None] = [None, *kinds]
     for condition in names:
