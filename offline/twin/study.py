@@ -103,6 +103,7 @@ def open_study(
     *,
     tasks: Sequence[TaskSpec] = (MATCHING, STROOP),
     regions: Sequence[str] = (),
+    labels: str | Path | None = None,
     bold: bool = False,
 ) -> Study:
     """Open a source.
@@ -118,6 +119,8 @@ def open_study(
     tasks : sequence of TaskSpec
     regions : sequence of str
         Of the release, whose BOLD is to be predicted.
+    labels : str, Path or None
+        Of the release: table of all its regions, in the order of its files; None numbers them.
     bold : bool
         Of simulated people: with BOLD.
 
@@ -135,7 +138,7 @@ def open_study(
     if path.is_file():
         return _behaviour_alone(path, people, tasks)
     if (path / "participants.tsv").is_file():
-        return _release(path, tasks, regions)
+        return _release(path, tasks, regions, labels)
     if path.is_dir():
         return _cohort(path, trials, tasks)
     raise TwinError(
@@ -213,10 +216,12 @@ def _behaviour_alone(path: Path, people: str | Path | None, tasks: Sequence[Task
     return _assembled(path.name, trials, tasks, table, None, None, None, ())
 
 
-def _release(path: Path, tasks: Sequence[TaskSpec], regions: Sequence[str]) -> Study:
+def _release(
+    path: Path, tasks: Sequence[TaskSpec], regions: Sequence[str], labels: str | Path | None
+) -> Study:
     from offline.twin.release import Release
 
-    release = Release(path)
+    release = Release(path, None if labels is None else Atlas.load(labels).labels)
     found = release.connectivity()
     bold = release.bold(regions) if regions else None
     return _assembled(

@@ -15,7 +15,7 @@ import pytest
 pytest.importorskip("torch", reason="torch is not installed (fcnef[offline])")
 
 from offline.twin.synthetic import people_with_truth
-from tests.offline.twin.releases import write_release
+from tests.offline.twin.releases import N_REGIONS, write_release
 from tools.cli import run
 
 SMALL = ["--units", "6", "--epochs", "1", "--folds", "3"]
@@ -124,6 +124,22 @@ def test_a_cohort_without_trials_and_a_region_that_is_none_are_one_line(
     out = ["--out", str(tmp_path / "t")]
     assert "give --trials" in refused(capsys, "fit", cohort[0], *out)
     assert "found no 'amygdala'" in refused(capsys, "fit", release[0], "--region", "amygdala", *out)
+
+
+def test_regions_of_the_release_are_named_by_a_table_of_its_labels(release, tmp_path, capsys):
+    from offline.twin.study import open_study
+
+    names = ["left amygdala", *(f"R{k}" for k in range(1, N_REGIONS))]
+    table = tmp_path / "labels.tsv"
+    table.write_text("name\n" + "\n".join(names) + "\n")
+    study = open_study(release[0], regions=["left amygdala"], labels=table)
+    numbered = open_study(release[0], regions=["Schaefer400_001"])
+    assert study.atlas.labels == tuple(names)
+    assert study.examples.regions == ("left amygdala",)
+    assert np.array_equal(study.examples.bold, numbered.examples.bold, equal_nan=True)
+    table.write_text("name\n" + "\n".join(names[:-1]) + "\n")
+    words = ["--atlas", str(table), "--out", str(tmp_path / "t")]
+    assert "expected 11" in refused(capsys, "fit", release[0], *words)
 
 
 def test_a_graphics_card_that_is_not_there_is_one_line(cohort, tmp_path, capsys, monkeypatch):
