@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tools.bench import twin_truth
-from tools.bench.twin_truth import digest, measure, summarise
+from tools.bench import twin_truth, twin_truth_figures
+from tools.bench.twin_truth import digest, measure
+from tools.bench.twin_truth_figures import summarise
 
 N = 400
 
@@ -17,7 +18,12 @@ def cohort(form: str, seed: int, twin_r: float, recommended: int = 0) -> dict:
     y, own = rng.standard_normal((2, N))
     told = {
         name: (r * y + np.sqrt(1.0 - r**2) * rng.standard_normal(N)).tolist()
-        for name, r in (("kernel ridge", 0.2), ("CPM", 0.1), ("twin", twin_r))
+        for name, r in (
+            ("kernel ridge", 0.2),
+            ("kernel ridge, linear", 0.15),
+            ("CPM", 0.1),
+            ("twin", twin_r),
+        )
     }
     told["twin, exchanged connectomes"] = own.tolist()
     row = {"form": form, "seed": seed, "cpu_s": 1.0, "zero_shot": {"rt_s": y.tolist(), **told}}
@@ -37,7 +43,7 @@ def cohort(form: str, seed: int, twin_r: float, recommended: int = 0) -> dict:
 
 
 def test_figures_of_known_cohorts_are_found_and_judged(monkeypatch):
-    monkeypatch.setattr(twin_truth, "N_DRAWS", 200)
+    monkeypatch.setattr(twin_truth_figures, "N_DRAWS", 200)
     found = {
         "linear": [cohort("linear", k, 0.2) for k in range(4)],
         "interaction": [cohort("interaction", 10 + k, 0.7) for k in range(4)],
@@ -65,7 +71,7 @@ def test_figures_of_known_cohorts_are_found_and_judged(monkeypatch):
 
 
 def test_too_few_cohorts_reach_nothing_about_edits_and_nothing_planted(monkeypatch):
-    monkeypatch.setattr(twin_truth, "N_DRAWS", 50)
+    monkeypatch.setattr(twin_truth_figures, "N_DRAWS", 50)
     found = {
         "linear": [cohort("linear", k, 0.2) for k in range(2)],
         "none": [cohort("none", 30 + k, 0.0) for k in range(3)],
