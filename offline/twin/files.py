@@ -28,7 +28,7 @@ __all__ = ["TWINS", "digest_of_file", "load_twin", "require_real", "save_twin"]
 
 TWINS = ModelFile("twin", ("Twin",), 1, TwinError)
 BASIS = ("mean", "scale", "components", "sd")
-MAP = ("constant", "linear", "quadratic", "spread", "told", "untold", "rotated")
+MAP = ("constant", "linear", "quadratic", "spread")
 
 
 def save_twin(twin: Twin, path: str | Path) -> Path:

@@ -25,7 +25,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from offline.errors import TwinError
 
@@ -38,11 +38,10 @@ __all__ = [
     "fit_basis",
     "fit_code_map",
     "fit_degree",
-    "own_effects",
 ]
 
 DEGREES = (0.0, 0.3, 0.6, 1.0)
-"""θ: prior share of the second degree; the first is 0, which `own_effects` relies on."""
+"""θ: prior share of the second degree."""
 
 N_ITERATIONS = 100
 N_LEADING = 20
@@ -107,10 +106,6 @@ class CodeMap:
         Symmetric.
     spread : ndarray of float64, shape (n_codes, n_codes)
         Covariance of people's codes around their map, from people left out of it.
-    told, untold : ndarray of float64, shape (n_codes, n_codes)
-        G and E where all is of first degree; for `own_effects`.
-    rotated : ndarray of float64, shape (n_components, n_codes)
-        The training people's codes, less their mean, along the components' person vectors.
     degree : float
         Mean θ: what share of the prior variance the data gave to the second degree.
     """
@@ -119,9 +114,6 @@ class CodeMap:
     linear: Float64
     quadratic: Float64
     spread: Float64
-    told: Float64
-    untold: Float64
-    rotated: Float64
     degree: float
 
     def codes(self, scores: Float64) -> Float64:
@@ -135,48 +127,6 @@ class CodeMap:
         """Derivatives of codes by scores, shape (n_people, n_codes, n_components)."""
         second: Float64 = 2.0 * np.einsum("kij,pj->pki", self.quadratic, scores, optimize=True)
         return self.linear.T + second
-
-
-def own_effects(basis: Basis, code_map: CodeMap, places: ArrayLike) -> tuple[Float64, Float64]:
-    """What edges do to codes by themselves, everything they share with other edges set aside.
-
-    The map spreads an effect over all edges that vary with the one that has it: it tells *people*
-    apart well, and says far too little of what one edge would do if it alone were changed. Here
-    each of the edges in question has a coefficient without a prior, beside the map of all edges:
-
-        codes = z β + N(0, K ⊗ G + I ⊗ E),
-
-    solved by generalised least squares as mixed-model association does for genes (Kang et al.
-    2010, doi:10.1038/ng.548). Coefficients are of first degree: the mean effect over people.
-
-    Parameters
-    ----------
-    basis : Basis
-    code_map : CodeMap
-        Fitted on this basis.
-    places : array_like of int, shape (n,)
-        Edges changed together: each one's effect is that beside the others'.
-
-    Returns
-    -------
-    tuple of ndarray of float64
-        Change of codes per Fisher z, (n, n_codes), and its covariance, (n, n_codes, n, n_codes).
-    """
-    edges = np.asarray(places, np.int64)
-    # people's standardised edges along the components' person vectors, and the latter's variance
-    z = basis.sd[:, None] * basis.components[:, edges]
-    z *= np.sqrt(basis.n_people * len(basis.mean))
-    values = basis.n_people * basis.sd**2 / np.sum(basis.sd**2)
-    precision = np.linalg.inv(values[:, None, None] * code_map.told + code_map.untold)
-    n = len(edges) * code_map.told.shape[0]
-    information = np.einsum("ia,ib,ijk->ajbk", z, z, precision, optimize=True)
-    shape = information.shape
-    covariance = np.linalg.inv(information.reshape(n, n))
-    gradient = np.einsum("ia,ijk,ik->aj", z, precision, code_map.rotated, optimize=True)
-    effects = (covariance @ gradient.ravel()).reshape(shape[:2])
-    scale = basis.scale[edges]
-    covariance = covariance.reshape(shape) / scale[:, None, None, None] / scale[:, None]
-    return effects / scale[:, None], covariance
 
 
 def fit_basis(edges: Float64) -> Basis:
@@ -245,9 +195,6 @@ def fit_code_map(scores: Float64, codes: Float64, n_folds: int = 5) -> CodeMap:
         linear=linear * unit,
         quadratic=quadratic * unit[:, None, None],
         spread=spread * np.outer(unit, unit),
-        told=fits[0].told * np.outer(unit, unit),
-        untold=fits[0].untold * np.outer(unit, unit),
-        rotated=kernels.rotate(codes - centre),
         degree=float(weights @ np.array(DEGREES)),
     )
 
@@ -271,10 +218,6 @@ class Kernels:
         square = square - rows - rows[:, None] + rows.mean()
         second_unit = float(np.trace(square)) / len(gram)
         return cls(scores, unit, gram / unit, square / second_unit, second_unit)
-
-    def rotate(self, values: Float64) -> Float64:
-        """People's values along the person vectors of the scores' components."""
-        return self.scores.T @ values / np.linalg.norm(self.scores, axis=0)[:, None]
 
     def mixed(self, degree: float) -> Float64:
         """The kernel of a prior share `degree` of the second degree, (n_people, n_people)."""

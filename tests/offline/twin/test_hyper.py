@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from offline.errors import TwinError
-from offline.twin.hyper import DEGREES, fit_basis, fit_code_map, own_effects
+from offline.twin.hyper import DEGREES, fit_basis, fit_code_map
 
 N, P = 60, 300
 
@@ -126,49 +126,3 @@ def test_spread_is_the_error_of_people_left_out():
     truth = new[:, :2] + np.array([0.5, 1.0]) * rng.standard_normal((4000, 2))
     error = truth - fitted.codes(new)
     assert np.allclose(np.diag(fitted.spread), np.mean(error**2, axis=0), rtol=0.25)
-
-
-def test_own_effects_equal_generalised_least_squares_written_out(edges):
-    basis = fit_basis(edges)
-    scores = basis.scores(edges)
-    rng = np.random.default_rng(6)
-    codes = np.stack([edges[:, 3] * 4.0, edges[:, 7]], axis=1) + 0.2 * rng.standard_normal((N, 2))
-    fitted = fit_code_map(scores, codes)
-    places = [3, 7, 100]
-    effects, covariance = own_effects(basis, fitted, places)
-
-    kernel = scores @ scores.T
-    kernel /= np.trace(kernel) / N
-    centring = np.eye(N) - 1.0 / N
-    # people's mean is taken out of everything: the pseudo-inverse leaves that direction alone
-    precision = np.linalg.pinv(
-        np.kron(centring @ kernel @ centring, fitted.told) + np.kron(centring, fitted.untold),
-        rcond=1e-9,
-    )
-    design = np.kron(edges[:, places] - edges[:, places].mean(axis=0), np.eye(2))
-    y = (codes - codes.mean(axis=0)).ravel()
-    expected = np.linalg.inv(design.T @ precision @ design)
-    assert np.allclose(covariance.reshape(6, 6), expected, rtol=1e-6)
-    assert np.allclose(effects.ravel(), expected @ design.T @ precision @ y, rtol=1e-6)
-
-
-def test_own_effects_are_as_large_as_the_truth_where_the_map_is_far_smaller():
-    rng = np.random.default_rng(7)
-    z, truth, told, inside = 0, [], [], []
-    for _ in range(30):
-        shared = rng.standard_normal((200, 12)) @ rng.standard_normal((12, 400))
-        z = 0.1 * shared + 0.25 * rng.standard_normal((200, 400))
-        effect = rng.choice([-1.0, 1.0], 3)
-        codes = z[:, :3] @ effect + 0.8 * rng.standard_normal(200)
-        basis = fit_basis(z)
-        fitted = fit_code_map(basis.scores(z), codes[:, None])
-        found, covariance = own_effects(basis, fitted, [0, 1, 2])
-        sd = np.sqrt(np.diag(covariance[:, 0, :, 0]))
-        truth += effect.tolist()
-        told += found[:, 0].tolist()
-        inside += (np.abs(found[:, 0] - effect) <= 1.645 * sd).tolist()
-    assert np.polyfit(truth, told, 1)[0] == pytest.approx(1.0, abs=0.15)
-    assert 0.8 <= np.mean(inside) <= 0.98
-    components = basis.components[:, :3] / basis.scale[:3] / np.sqrt(400)
-    mapped = np.mean(fitted.slopes(basis.scores(z))[:, 0], axis=0) @ components
-    assert np.abs(mapped).max() < 0.5
