@@ -196,4 +196,5 @@ def training_codes(
 
 
 def _standardised(basis: Basis, edges: Float64) -> Float64:
-    return (edges - basis.mean) / basis.scale / np.sqrt(len(basis.mean))
+    z: Float64 = (edges - basis.mean) / basis.scale / np.sqrt(len(basis.mean))
+    return z

@@ -151,7 +151,8 @@ def nearest_correlation(matrix: Float64, fixed: Ints | None = None) -> Float64:
         y = np.where(held, given, x)
         # x is positive definite by that much, so y is too once it is as near
         if np.linalg.norm(y - x) < LEAST_EIGENVALUE:
-            return (y + y.T) / 2.0
+            symmetric: Float64 = (y + y.T) / 2.0
+            return symmetric
     raise TwinError(
         "expected edges that a correlation matrix can have, found none near these; edit fewer"
         " edges, or less"

@@ -88,12 +88,12 @@ class Examples:
     @property
     def n_segments(self) -> int:
         """Of the person who has most."""
-        return self.inputs.shape[1]
+        return int(self.inputs.shape[1])
 
     @property
     def n_steps(self) -> int:
         """Length of a segment."""
-        return self.inputs.shape[2]
+        return int(self.inputs.shape[2])
 
     def of(self, people: Ints | Bools) -> Examples:
         """Those of some people, in this order."""

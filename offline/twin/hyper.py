@@ -76,7 +76,9 @@ class Basis:
 
     def scores(self, edges: Float64) -> Float64:
         """Scores, shape (n_people, n_components), of edges (n_people, n_edges)."""
-        return (edges - self.mean) / self.scale @ self.components.T / np.sqrt(len(self.mean))
+        z = (edges - self.mean) / self.scale
+        scores: Float64 = z @ self.components.T / np.sqrt(len(self.mean))
+        return scores
 
     def distance(self, edges: Float64) -> Float64:
         """How far people are from the training people, shape (n_people, 2).
@@ -86,7 +88,9 @@ class Basis:
         n_leading = min(N_LEADING, len(self.sd))
         leading = self.scores(edges)[:, :n_leading] / self.sd[:n_leading]
         z = (edges - self.mean) / self.scale
-        return np.sqrt(np.stack([np.mean(leading**2, axis=1), np.mean(z**2, axis=1)], axis=1))
+        squares = [np.mean(leading**2, axis=1), np.mean(z**2, axis=1)]
+        distance: Float64 = np.sqrt(np.stack(squares, axis=1))
+        return distance
 
     def outside(self, edges: Float64) -> NDArray[np.bool_]:
         """Who is farther from the training people than 99 % of these, shape (n_people,)."""
@@ -118,10 +122,9 @@ class CodeMap:
 
     def codes(self, scores: Float64) -> Float64:
         """Codes, shape (n_people, n_codes)."""
-        return (
-            self.constant + scores @ self.linear
-            + np.einsum("pi,kij,pj->pk", scores, self.quadratic, scores, optimize=True)
-        )  # fmt: skip
+        second = np.einsum("pi,kij,pj->pk", scores, self.quadratic, scores, optimize=True)
+        codes: Float64 = self.constant + scores @ self.linear + second
+        return codes
 
     def slopes(self, scores: Float64) -> Float64:
         """Derivatives of codes by scores, shape (n_people, n_codes, n_components)."""
@@ -292,4 +295,5 @@ def _left_out(kernel: Float64, y: Float64, fit: Fit, out: NDArray[np.bool_]) -> 
     rotated = vectors.T @ (y[~out] - mean)
     solved = np.linalg.solve(covariance, rotated[:, :, None])[:, :, 0]
     predicted = kernel[np.ix_(out, ~out)] @ (vectors @ solved @ fit.told)
-    return y[out] - mean - predicted
+    rest: Float64 = y[out] - mean - predicted
+    return rest

@@ -200,7 +200,8 @@ def _trials(task: Examples, condition: str | None) -> NDArray[np.bool_]:
     present = task.onset >= 0
     if condition is None:
         return present
-    return present & (task.condition == task.conditions.index(condition))
+    of_condition: NDArray[np.bool_] = task.condition == task.conditions.index(condition)
+    return present & of_condition
 
 
 def _betas(bold: Tensor, task: Examples, condition: str | None) -> Tensor:
@@ -223,7 +224,8 @@ def _betas(bold: Tensor, task: Examples, condition: str | None) -> Tensor:
     gram = columns.mT @ columns
     # a condition that a run does not have has no beta, but must not stop the others
     gram = gram + 1e-6 * torch.eye(gram.shape[-1]).to(gram)
-    return torch.linalg.solve(gram, columns.mT @ series)[:, 0]
+    betas: Tensor = torch.linalg.solve(gram, columns.mT @ series)
+    return betas[:, 0]
 
 
 def _parts(n_people: int) -> list[NDArray[np.int64]]:

@@ -68,7 +68,8 @@ class Null:
         k = int(np.floor(TAIL * (n + 1)))
         if k < 1:
             return np.full(self.largest.shape[1], np.inf)
-        return np.sort(self.largest, axis=0)[n - k]
+        bound: Float64 = np.sort(self.largest, axis=0)[n - k]
+        return bound
 
 
 def importance(twin: Twin, fc: Float64, task: Examples, target: str = "rt") -> Float64:
@@ -268,7 +269,8 @@ def _t(by_who: Sequence[Float64], associations: Sequence[Association]) -> Float6
         variance[rows] += spread
         counts[rows] += 1
     # mean change over the root of the mean variance
-    return change / np.sqrt(np.maximum(variance, 1e-300) * np.maximum(counts, 1))
+    t: Float64 = change / np.sqrt(np.maximum(variance, 1e-300) * np.maximum(counts, 1))
+    return t
 
 
 def _among(order: NDArray[np.int64], own: NDArray[np.int64]) -> NDArray[np.int64]:

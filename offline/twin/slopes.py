@@ -65,7 +65,8 @@ def edge_slopes(
         rows = np.flatnonzero(np.isfinite(slope).all(axis=1))
         total[rows] += _by_edges(member, z[rows], slope[rows]) * sd
         counts[rows] += 1
-    return total / np.maximum(counts, 1)
+    mean: Float64 = total / np.maximum(counts, 1)
+    return mean
 
 
 def code_slopes(
@@ -103,4 +104,5 @@ def _by_edges(member: Member, z: Float64, slope: Float64) -> Float64:
         by_scores = np.einsum(
             "pk,pki->pi", slope, member.map.slopes(basis.scores(z)), optimize=True
         )
-    return by_scores @ basis.components / basis.scale / np.sqrt(len(basis.mean))
+    by_edges: Float64 = by_scores @ basis.components / basis.scale / np.sqrt(len(basis.mean))
+    return by_edges

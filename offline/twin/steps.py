@@ -95,10 +95,11 @@ def _buffers(
 ) -> tuple[tuple[int, ...], Array, Array, Array]:
     """A tuple as long as a block of segments, weights in panels, a block's rows, its sums.
 
-    The compiler knows a tuple's length, and with it how many sums to keep in registers.
+    The compiler knows a tuple's length, and with it how many sums to keep in registers. Lengths are
+    even, so that there are not too many to compile for; rows that nobody needs are zeros.
     """
     n_blocks = -(-n_segments // _MOST_ROWS)
-    block = (0,) * -(-n_segments // n_blocks)
+    block = (0, 0) * -(-n_segments // (2 * n_blocks))
     lanes = _VECTOR_BYTES // dtype.itemsize
     n_panels = -(-n_units // lanes)
     panels = _aligned((n_panels, n_inner, lanes), dtype)
