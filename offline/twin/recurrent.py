@@ -76,7 +76,7 @@ def _recurrence() -> Any:
 def _states(x: Tensor, b: Tensor, w: Tensor) -> Tensor:
     import torch
 
-    if not x.is_cuda:
+    if _compiled(x):
         # people lie together, so that what follows for each of them needs no copy
         found = steps.forward(x.transpose(0, 1).numpy(), b.numpy(), w.numpy())
         return torch.from_numpy(found).transpose(0, 1)
@@ -93,7 +93,7 @@ def _states(x: Tensor, b: Tensor, w: Tensor) -> Tensor:
 def _deltas(grad: Tensor, h: Tensor, w: Tensor) -> Tensor:
     import torch
 
-    if not h.is_cuda:
+    if _compiled(h):
         found = steps.backward(grad.transpose(0, 1).numpy(), h.transpose(0, 1).numpy(), w.numpy())
         return torch.from_numpy(found).transpose(0, 1)
     tanh_backward = torch.ops.aten.tanh_backward.grad_input
@@ -103,6 +103,11 @@ def _deltas(grad: Tensor, h: Tensor, w: Tensor) -> Tensor:
             slope = torch.baddbmm(slope, later, w, out=now)
         later = tanh_backward(slope, state, grad_input=now)
     return delta
+
+
+def _compiled(values: Tensor) -> bool:
+    """Whether the steps are compiled ones: torch's are for memory that is not the processor's."""
+    return values.device.type == "cpu"
 
 
 def _by_person(values: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed (fcnef[offline])")
 
+from offline.twin import recurrent  # noqa: E402
 from offline.twin.recurrent import recur  # noqa: E402
 
 N_STEPS, N_PEOPLE, N_SEGMENTS, N_CHANNELS, N_UNITS, RANK = 23, 3, 4, 5, 7, 2
@@ -61,6 +62,13 @@ def relative(found, expected):
     return ((found - expected).detach().abs().max() / expected.detach().abs().max()).item()
 
 
+@pytest.fixture(params=["compiled", "torch"])
+def steps(request, monkeypatch):
+    """Both ways to take the steps, on the processor."""
+    monkeypatch.setattr(recurrent, "_compiled", lambda values: request.param == "compiled")
+
+
+@pytest.mark.usefixtures("steps")
 @pytest.mark.parametrize("form", ["whole", "low_rank"])
 def test_states_and_every_gradient_equal_automatic_differentiation(form, request):
     arguments = request.getfixturevalue(form)
@@ -74,6 +82,7 @@ def test_states_and_every_gradient_equal_automatic_differentiation(form, request
         assert relative(gradient, wanted) <= 1e-8
 
 
+@pytest.mark.usefixtures("steps")
 def test_the_gradient_is_that_of_finite_differences(whole):
     x, b, w = (part.detach() for part in whole)
     small = x[:5, :2, :2], b[:2].clone().requires_grad_(), w[:2].clone().requires_grad_()
@@ -99,6 +108,7 @@ def test_people_and_segments_do_not_meet(whole):
     assert not same[:, 1, 2].all()
 
 
+@pytest.mark.usefixtures("steps")
 def test_float32_stays_near_float64(whole):
     h, found = gradients(recur, whole)
     single = [part.detach().float() for part in whole]
