@@ -39,7 +39,7 @@ class Edit:
     exact
         Edges of each person that are run exactly after screening.
     permutations
-        Of the null of screening, at least 19.
+        Of the null of screening, at least 39.
     """
 
     edge: Annotated[list[str] | None, cyclopts.Parameter(consume_multiple=True)] = None

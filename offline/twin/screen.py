@@ -34,7 +34,10 @@ from offline.twin.twin import Twin
 
 __all__ = ["Null", "importance", "permutation_null", "recommend"]
 
-TAIL = 0.05
+TAIL = 0.025
+"""Of the null. Half of the 5 % of people who may have an edge where there is nothing: what chance
+did to a study, all its people share, so that their share scatters widely from study to study."""
+
 N_PERMUTATIONS = 99
 
 Float64 = NDArray[np.float64]
@@ -63,7 +66,7 @@ class Null:
     @property
     def bound(self) -> Float64:
         """What an edge's |t| has to exceed, shape (n_people,): with n permutations, the value
-        that at most 5 % of n + 1 reach."""
+        that at most 2.5 % of n + 1 reach."""
         n = len(self.largest)
         k = int(np.floor(TAIL * (n + 1)))
         if k < 1:
@@ -110,7 +113,7 @@ def permutation_null(
     target : str
         A row of an `Intervention`, such as "rt".
     n_permutations : int
-        At least 19, or no edge can exceed the null.
+        At least 39, or no edge can exceed the null.
     seed : int
     behaviour : Examples or None
         Trials that are known already of those whom it is for.

@@ -51,7 +51,7 @@ def new(training):
 def null(twin, training, new):
     people, examples = training
     own = examples.of(np.arange(60))
-    return permutation_null(twin, people.edges[:60], own, *new, n_permutations=19)
+    return permutation_null(twin, people.edges[:60], own, *new, n_permutations=39)
 
 
 def drawn(seed: int, n_people: int = 40, n_edges: int = 300):
@@ -128,7 +128,7 @@ def test_an_exchange_of_all_is_one_of_some():
 def test_the_null_is_of_its_training_people_and_keeps_who_they_are(twin, training, new, null):
     people, examples = training
     own = examples.of(np.arange(60))
-    assert null.largest.shape == (19, 15)
+    assert null.largest.shape == (39, 15)
     assert (null.largest > 0.0).all()
     assert null.t.shape == new[0].shape
     with pytest.raises(TwinError, match="the 60 people the twin was trained with"):
@@ -137,17 +137,17 @@ def test_the_null_is_of_its_training_people_and_keeps_who_they_are(twin, trainin
         permutation_null(twin, people.edges[:59], own, *new)
 
 
-def test_the_bound_is_what_five_percent_reach():
+def test_the_bound_is_what_one_in_forty_reaches():
     t = np.zeros((1, 3))
-    assert np.isinf(Null("rt", t, np.ones((3, 1)), ()).bound)  # three cannot say 5 %
-    assert Null("rt", t, np.arange(19.0)[:, None], ()).bound == 18.0
-    assert Null("rt", t, np.arange(39.0)[:, None], ()).bound == 37.0
-    assert Null("rt", t, np.arange(99.0)[:, None], ()).bound == 94.0
+    assert np.isinf(Null("rt", t, np.ones((19, 1)), ()).bound)  # nineteen cannot say 2.5 %
+    assert Null("rt", t, np.arange(39.0)[:, None], ()).bound == 38.0
+    assert Null("rt", t, np.arange(99.0)[:, None], ()).bound == 97.0
+    assert Null("rt", t, np.arange(199.0)[:, None], ()).bound == 194.0
 
 
 def test_recommendation_says_why_not(twin, new, null):
     z, task = new
-    wide = replace(null, largest=np.full((19, 15), 100.0))
+    wide = replace(null, largest=np.full((39, 15), 100.0))
     found = recommend(twin, z, task, wide, n_exact=1)
     assert len(found) == 15
     assert not found["qualifies"].any()
@@ -165,7 +165,7 @@ def planted(twin, training, new):
     slower = np.where(np.isfinite(own.log_rt), -0.25 + 0.15 * z[:, None, None], np.nan)
     slower += 0.01 * np.random.default_rng(0).standard_normal(slower.shape)
     own = replace(own, log_rt=slower)
-    found = permutation_null(twin, people.edges[:60], own, *new, n_permutations=19)
+    found = permutation_null(twin, people.edges[:60], own, *new, n_permutations=39)
     return edge, own, found
 
 
@@ -190,7 +190,7 @@ def test_people_of_the_training_data_can_have_an_edge(twin, training, planted):
     people, _ = training
     edge, own, _ = planted
     z = people.edges[:60]
-    null = permutation_null(twin, z, own, z, own, n_permutations=19)
+    null = permutation_null(twin, z, own, z, own, n_permutations=39)
     found = recommend(twin, z, own, null, n_exact=1)
     assert found["qualifies"].sum() > 10
     # who would leave what is plausible has another, or none
