@@ -20,7 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from offline.twin.hyper import Basis, Kernels, fit_degree
+from offline.twin.basis import Basis
+from offline.twin.kernels import ALL, Kernels, Spectrum, fit
 
 __all__ = ["Association", "Directions"]
 
@@ -74,37 +75,31 @@ class Directions:
 
     Attributes
     ----------
-    kernel : ndarray of float64, shape (n_people, n_people)
-        Of first degree.
-    values : ndarray of float64, shape (n_people,)
-        Its eigenvalues.
-    vectors : ndarray of float64, shape (n_people, n_people)
+    spectrum : Spectrum
+        Of their kernel of first degree.
     edges : ndarray of float64, shape (n_people, n_edges)
         Standardised edges, people along the eigenvectors.
     """
 
-    kernel: Float64
-    values: Float64
-    vectors: Float64
+    spectrum: Spectrum
     edges: Float64
 
     @classmethod
     def of(cls, basis: Basis, edges: Float64) -> Directions:
         """Of the basis and edges (Fisher z) of the same people."""
-        kernel = Kernels.of(basis.scores(edges)).first
-        values, vectors = np.linalg.eigh(kernel)
+        spectrum = Spectrum.of(Kernels.of(basis, edges).of_term((ALL,))[0])
         standardised = (edges - basis.mean) / basis.scale
-        return cls(kernel, np.clip(values, 0.0, None), vectors, vectors.T @ standardised)
+        return cls(spectrum, spectrum.vectors.T @ standardised)
 
     def associate(self, codes: Float64) -> Association:
         """All edges beside codes, (n_people, n_codes)."""
         unit = codes.std(axis=0)
         unit = np.where(unit > 1e-12, unit, 1.0)
         y = (codes - codes.mean(axis=0)) / unit
-        fit = fit_degree(self.kernel, y)
-        inverse = np.linalg.inv(self.values[:, None, None] * fit.told + fit.untold)
-        weighted = np.einsum("nij,nj->ni", inverse, self.vectors.T @ y)
+        found = fit(self.spectrum, y)
+        inverse = found.precision(self.spectrum)
+        weighted = np.einsum("nij,nj->ni", inverse, self.spectrum.vectors.T @ y)
         information = (self.edges**2).T @ inverse.reshape(len(y), -1)
         return Association(
-            self.edges.T @ weighted, information.reshape(-1, *fit.told.shape), fit.told, unit
+            self.edges.T @ weighted, information.reshape(-1, *found.told.shape), found.told, unit
         )

@@ -3,14 +3,14 @@
 The map from connectomes to codes spreads what it finds over all edges that vary together: the best
 prediction of a new person, and by far too small as the effect of a few edges. Here the direction of
 an edit is given an effect of its own, as a variant is in mixed-model association (Kang et al.
-2010, doi:10.1038/ng.548), the map's Gaussian process being the background:
+2010, doi:10.1038/ng.548), a Gaussian process of all edges, of both degrees, being the background:
 
     codes = c · g + rest,   rest ~ N(0, K ⊗ G + I ⊗ E),   g[i] = k(after, i) - k(before, i)
 
 with people i of the training data; generalised least squares gives c and its covariance, and the
-edit's effect is c · |φ(after) - φ(before)|². The shrunken effect is proportional to the same
-g'V⁻¹y; what changes is the size, and that the interval says how little a direction is known. What
-it is not: proof that the edit acts. Edges that go with those that do are given part of the effect.
+edit's effect is c · |φ(after) - φ(before)|². The map's terms of network blocks are left out: with
+them in the background, intervals are too narrow. What it is not: proof that the edit acts. Edges
+that go with those that do are given part of the effect.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offline.errors import TwinError
+from offline.twin.basis import Basis
 from offline.twin.examples import Examples
-from offline.twin.hyper import DEGREES, Basis, Kernels, fit_degree
+from offline.twin.kernels import ALL, Kernels, Spectrum, Term
 from offline.twin.members import Member
+from offline.twin.mixtures import fit_mixtures
 from offline.twin.shot import infer_codes
 from offline.twin.train import deterministic
 from offline.twin.twin import Twin, digest_of_name
@@ -34,16 +36,16 @@ Float64 = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class _Degree:
-    """One degree's background in the eigenbasis of its kernel."""
+class _Kernel:
+    """One mixture's background, people along the eigenvectors of its kernel."""
 
-    degree: float
-    weight: float
+    shares: dict[Term, float]
+    probability: float
     vectors: Float64
-    inverse: Float64
-    """(n_training, n_codes, n_codes), of each row's covariance."""
+    precision: Float64
+    """(n_training, n_codes, n_codes)."""
     weighted: Float64
-    """The same times the rotated codes, (n_training, n_codes)."""
+    """The same times the codes, (n_training, n_codes)."""
 
 
 @dataclass(frozen=True)
@@ -53,20 +55,22 @@ class Background:
     Attributes
     ----------
     basis : Basis
-    training : ndarray of float64, shape (n_training, n_edges)
-        Standardised edges over √n_edges.
-    unit, second_unit : float
-        Of the two kernels.
+    scores : ndarray of float64, shape (n_training, n_components)
+        Of the training people.
+    unit : float
+        Of the kernels.
+    diagonals : dict of float
+        By term.
     code_unit : ndarray of float64, shape (n_codes,)
-    degrees : tuple
+    kernels : tuple
     """
 
     basis: Basis
-    training: Float64
+    scores: Float64
     unit: float
-    second_unit: float
+    diagonals: dict[Term, float]
     code_unit: Float64
-    degrees: tuple[_Degree, ...]
+    kernels: tuple[_Kernel, ...]
 
     @classmethod
     def of(cls, member: Member, edges: Float64, codes: Float64) -> Background:
@@ -74,24 +78,18 @@ class Background:
         unit = codes.std(axis=0)
         unit = np.where(unit > 1e-12, unit, 1.0)
         y = (codes - codes.mean(axis=0)) / unit
-        kernels = Kernels.of(member.basis.scores(edges))
-        fits = [fit_degree(kernels.mixed(degree), y) for degree in DEGREES]
-        likelihood = np.array([fit.likelihood for fit in fits])
-        weights = np.exp(likelihood - likelihood.max())
-        weights /= weights.sum()
-        degrees = []
-        for degree, fit, weight in zip(DEGREES, fits, weights.tolist(), strict=True):
-            if weight < 1e-3:
-                continue
-            values, vectors = np.linalg.eigh(kernels.mixed(degree))
-            values = np.clip(values, 0.0, None)
-            inverse = np.linalg.inv(values[:, None, None] * fit.told + fit.untold)
-            weighted = np.einsum("nij,nj->ni", inverse, vectors.T @ y)
-            degrees.append(_Degree(degree, weight, vectors, inverse, weighted))  # type: ignore[arg-type]  # inv keeps float64
-        return cls(
-            member.basis, _standardised(member.basis, edges), kernels.unit, kernels.second_unit,
-            unit, tuple(degrees),
-        )  # fmt: skip
+        kernels = Kernels.of(member.basis, edges)
+        mixtures = fit_mixtures(kernels, y, n_steps=0)
+        found = []
+        for one in mixtures:
+            spectrum = Spectrum.of(kernels.mixed(one.shares))
+            precision = one.fit.precision(spectrum)
+            weighted = np.einsum("nij,nj->ni", precision, spectrum.vectors.T @ y)
+            found.append(
+                _Kernel(one.shares, one.probability, spectrum.vectors, precision, weighted)
+            )
+        diagonals = {term: kernels.of_term(term)[1] for one in mixtures for term in one.shares}
+        return cls(member.basis, kernels.scores, kernels.unit, diagonals, unit, tuple(found))
 
     def effect(self, before: Float64, after: Float64) -> tuple[Float64, Float64]:
         """Change of people's codes, and its covariance.
@@ -106,36 +104,47 @@ class Background:
         tuple of ndarray of float64
             (n_people, n_codes) and (n_people, n_codes, n_codes).
         """
-        x, moved = _standardised(self.basis, before), _standardised(self.basis, after)
-        a, b = x @ self.training.T / self.unit, moved @ self.training.T / self.unit
-        first = b - a
-        second = b**2 - a**2
-        second = (second - second.mean(axis=1, keepdims=True)) / self.second_unit
-        dots = [np.sum(u * v, axis=1) / self.unit for u, v in ((x, x), (x, moved), (moved, moved))]
-        size_first = dots[0] - 2.0 * dots[1] + dots[2]
-        size_second = (dots[0] ** 2 - 2.0 * dots[1] ** 2 + dots[2] ** 2) / self.second_unit
-        total = sum(one.weight for one in self.degrees)
+        moved = {term: self._moved(term, before, after) for term in self.diagonals}
         n_codes = len(self.code_unit)
-        mean = np.zeros((len(x), n_codes))
-        spread = np.zeros((len(x), n_codes, n_codes))
+        mean = np.zeros((len(before), n_codes))
+        spread = np.zeros((len(before), n_codes, n_codes))
         found = []
-        for one in self.degrees:
-            g = (1.0 - one.degree) * first + one.degree * second
-            size = (1.0 - one.degree) * size_first + one.degree * size_second
+        for one in self.kernels:
+            g, size = (
+                np.sum([share * moved[term][k] for term, share in one.shares.items()], axis=0)
+                for k in (0, 1)
+            )
             rotated = g @ one.vectors
-            information = np.einsum("pn,nij->pij", rotated**2, one.inverse)
+            information = np.einsum("pn,nij->pij", rotated**2, one.precision, optimize=True)
             still = size <= 1e-300
             information[still] = np.eye(n_codes)
             covariance = np.linalg.inv(information) * (size**2)[:, None, None]
             along = rotated @ one.weighted * np.where(still, 0.0, 1.0)[:, None]
             change = np.linalg.solve(information, along[:, :, None])[:, :, 0] * size[:, None]
-            found.append((one.weight / total, change, covariance))
-            mean += one.weight / total * change
-        for weight, change, covariance in found:
+            found.append((one.probability, change, covariance))
+            mean += one.probability * change
+        for probability, change, covariance in found:
             apart = change - mean
-            spread += weight * (covariance + np.einsum("pi,pj->pij", apart, apart))
+            spread += probability * (covariance + np.einsum("pi,pj->pij", apart, apart))
         scale = self.code_unit
         return mean * scale, spread * np.outer(scale, scale)
+
+    def _moved(self, term: Term, before: Float64, after: Float64) -> tuple[Float64, Float64]:
+        """How an edit moves people along a kernel: g by training person, and |φ - φ|²."""
+        x, y = (self.basis.standardised(edges) for edges in (before, after))
+        n_training = len(self.scores)
+        was, now = np.ones((len(x), n_training)), np.ones((len(x), n_training))
+        squares = np.ones((3, len(x)))
+        for block in term:
+            own = slice(None) if block == ALL else self.basis.block == block
+            u, v = x[:, own], y[:, own]
+            training = self.basis.components[:, own].T @ self.scores.T / self.unit
+            was, now = was * (u @ training), now * (v @ training)
+            squares *= [np.sum(a * b, axis=1) / self.unit for a, b in ((u, u), (u, v), (v, v))]
+        g, size = now - was, squares[0] - 2.0 * squares[1] + squares[2]
+        # functions are less their mean over training people
+        g, diagonal = g - g.mean(axis=1, keepdims=True), self.diagonals[term]
+        return g / diagonal, size / diagonal
 
 
 def backgrounds_of(
@@ -193,8 +202,3 @@ def training_codes(
             arguments = member.parameters, member.shape, member.settings, training.of(own)
             out.append((own, infer_codes(*arguments, flat, prior, n_steps=4)[0]))
     return out
-
-
-def _standardised(basis: Basis, edges: Float64) -> Float64:
-    z: Float64 = (edges - basis.mean) / basis.scale / np.sqrt(len(basis.mean))
-    return z

@@ -21,7 +21,7 @@ from scipy import stats
 
 from offline.atlas import Atlas
 from offline.errors import AtlasError, ScaleError, TwinError
-from offline.twin.hyper import Basis
+from offline.twin.basis import Basis
 
 __all__ = ["require_edges", "require_scale"]
 

@@ -19,16 +19,18 @@ from numpy.typing import NDArray
 from offline.atlas import Atlas
 from offline.errors import AtlasError, TwinError
 from offline.model_file import Arrays, ModelFile, digest, versions
-from offline.twin.hyper import Basis, CodeMap
+from offline.twin.basis import Basis
+from offline.twin.hyper import CodeMap
+from offline.twin.kernels import Term
 from offline.twin.members import Member
 from offline.twin.model import Settings, Shape
 from offline.twin.twin import Twin
 
 __all__ = ["TWINS", "digest_of_file", "load_twin", "require_real", "save_twin"]
 
-TWINS = ModelFile("twin", ("Twin",), 1, TwinError)
-BASIS = ("mean", "scale", "components", "sd")
-MAP = ("constant", "linear", "quadratic", "spread")
+TWINS = ModelFile("twin", ("Twin",), 2, TwinError)
+BASIS = ("mean", "scale", "components", "sd", "block")
+MAP = ("constant", "spread")
 
 
 def save_twin(twin: Twin, path: str | Path) -> Path:
@@ -139,6 +141,7 @@ def _taken_apart(twin: Twin) -> tuple[Arrays, list[dict[str, Any]], dict[str, Ba
             arrays |= {f"{key}.{name}": getattr(member.basis, name) for name in BASIS}
         if member.map is not None:
             arrays |= {f"{k}.map.{name}": getattr(member.map, name) for name in MAP}
+            arrays |= {_key(k, term): weights for term, weights in member.map.weights.items()}
         arrays |= {
             f"{k}.parameters.{name}": values.numpy() for name, values in member.parameters.items()
         }
@@ -149,6 +152,7 @@ def _taken_apart(twin: Twin) -> tuple[Arrays, list[dict[str, Any]], dict[str, Ba
                 "shape": dataclasses.asdict(member.shape),
                 "basis": key,
                 "degree": None if member.map is None else member.map.degree,
+                "terms": [] if member.map is None else [list(t) for t in member.map.weights],
                 "parameters": sorted(member.parameters),
                 "curve": list(member.curve),
             }
@@ -165,7 +169,9 @@ def _member(
     code_map = None
     if known["degree"] is not None:
         parts = {name: arrays[f"{k}.map.{name}"] for name in MAP}
-        code_map = CodeMap(**parts, degree=known["degree"])
+        terms = [tuple(term) for term in known["terms"]]
+        weights = {term: arrays[_key(k, term)] for term in terms}
+        code_map = CodeMap(**parts, weights=weights, degree=known["degree"])
     parameters = {
         name: torch.from_numpy(arrays[f"{k}.parameters.{name}"]) for name in known["parameters"]
     }
@@ -173,6 +179,11 @@ def _member(
         known["fold"], known["seed"], Shape(**known["shape"]), settings, bases[known["basis"]],
         code_map, parameters, tuple(known["curve"]),
     )  # fmt: skip
+
+
+def _key(k: int, term: Term) -> str:
+    """Name of a term's weights in the file."""
+    return f"{k}.map.weights.{'.'.join(map(str, term))}"
 
 
 def _fold_digest(people: tuple[str, ...], folds: NDArray[np.int64]) -> str:

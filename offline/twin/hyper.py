@@ -1,101 +1,40 @@
-"""From a connectome to a person's codes: the hypernetwork, and the basis it looks through.
+"""From a connectome to a person's codes: the hypernetwork.
 
-Two layers. `Basis` turns edges into scores on all principal components of the training people,
-found from their Gram matrix (people are far fewer than edges), so that nothing a linear layer
-could use is lost. `CodeMap` has units of first and second degree on the scores,
+`CodeMap` has units of first and second degree on the scores of a connectome (`basis`), of all its
+edges and of network blocks,
 
-    codes(x) = c + b'x + x'Qx,
+    codes(x) = c + Σ b'x[block] + Σ x[block]' Q x[other block],
 
 and their weights are not descended to but solved for, as the posterior mean of a Gaussian process
-over people with kernel (1 - θ) x·x' + θ (x·x')². All codes are solved together,
+over people. All codes are solved together,
 
-    codes ~ N(0, K_θ ⊗ G + I ⊗ E),
+    codes ~ N(0, K ⊗ G + I ⊗ E),
 
-with G, what connectomes say of each code, and E, what they do not, full matrices found by
-expectation-maximisation of the likelihood in the eigenbasis of K (as in multi-trait mixed
-models, Zhou & Stephens 2014, doi:10.1038/nmeth.2848). That is what a person's mean response time
-alone cannot do: where connectomes act on one condition, the other condition tells how much of a
-person is not theirs to explain. θ is averaged over by its likelihood, so that interactions of
-edges cost little where there are none. With some 180 people this beats descent on a multilayer
-perceptron, needs no learning rate, and has the same bits every time.
+with G, what connectomes say of each code, and E, what they do not, full matrices (`kernels`). That
+is what a person's mean response time alone cannot do: where connectomes act on one condition, the
+other condition tells how much of a person is not theirs to explain. K is averaged over
+(`mixtures`), so that interactions of edges, and blocks, cost little where there are none. With
+some 180 people this beats descent on a multilayer perceptron, needs no learning rate, and has the
+same bits every time.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from offline.errors import TwinError
+from offline.twin.kernels import ALL, Kernels, Spectrum, Term, canonical
+from offline.twin.mixtures import N_STEPS, Mixture, fit_mixtures
 
-__all__ = [
-    "DEGREES",
-    "Basis",
-    "CodeMap",
-    "Fit",
-    "Kernels",
-    "fit_basis",
-    "fit_code_map",
-    "fit_degree",
-]
+__all__ = ["CodeMap", "fit_code_map"]
 
-DEGREES = (0.0, 0.3, 0.6, 1.0)
-"""θ: prior share of the second degree."""
+N_TRAITS = 3
+"""Main components of codes that connectomes are asked about. The others are mostly noise of trials;
+with all six of a code, G takes some of it for signal, and products of edges are not found."""
 
-N_ITERATIONS = 100
-N_LEADING = 20
-BOUND_PERCENTILE = 99.0
 Float64 = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Basis:
-    """Principal components of training people's edges.
-
-    Attributes
-    ----------
-    mean, scale : ndarray of float64, shape (n_edges,)
-        Of the training people; edges are standardised with them.
-    components : ndarray of float64, shape (n_components, n_edges)
-        Orthonormal, by falling variance.
-    sd : ndarray of float64, shape (n_components,)
-        Of the training people's scores.
-    bounds : tuple of float
-        99th percentiles over training people of the two numbers of `distance`.
-    n_people : int
-        Training people.
-    """
-
-    mean: Float64
-    scale: Float64
-    components: Float64
-    sd: Float64
-    bounds: tuple[float, float]
-    n_people: int
-
-    def scores(self, edges: Float64) -> Float64:
-        """Scores, shape (n_people, n_components), of edges (n_people, n_edges)."""
-        z = (edges - self.mean) / self.scale
-        scores: Float64 = z @ self.components.T / np.sqrt(len(self.mean))
-        return scores
-
-    def distance(self, edges: Float64) -> Float64:
-        """How far people are from the training people, shape (n_people, 2).
-
-        Root mean squares of the standardised leading scores, and of all standardised edges.
-        """
-        n_leading = min(N_LEADING, len(self.sd))
-        leading = self.scores(edges)[:, :n_leading] / self.sd[:n_leading]
-        z = (edges - self.mean) / self.scale
-        squares = [np.mean(leading**2, axis=1), np.mean(z**2, axis=1)]
-        distance: Float64 = np.sqrt(np.stack(squares, axis=1))
-        return distance
-
-    def outside(self, edges: Float64) -> NDArray[np.bool_]:
-        """Who is farther from the training people than 99 % of these, shape (n_people,)."""
-        outside: NDArray[np.bool_] = np.any(self.distance(edges) > np.array(self.bounds), axis=1)
-        return outside
 
 
 @dataclass(frozen=True)
@@ -105,195 +44,135 @@ class CodeMap:
     Attributes
     ----------
     constant : ndarray of float64, shape (n_codes,)
-    linear : ndarray of float64, shape (n_components, n_codes)
-    quadratic : ndarray of float64, shape (n_codes, n_components, n_components)
-        Symmetric.
+    weights : dict of ndarray of float64
+        By term (`kernels.Term`): (n_components, n_codes) of first degree, on a block's scores;
+        (n_codes, n_components, n_components) of second, between those of two.
     spread : ndarray of float64, shape (n_codes, n_codes)
         Covariance of people's codes around their map, from people left out of it.
     degree : float
-        Mean θ: what share of the prior variance the data gave to the second degree.
+        What share of the prior variance the data gave to the second degree.
     """
 
     constant: Float64
-    linear: Float64
-    quadratic: Float64
+    weights: dict[Term, Float64]
     spread: Float64
     degree: float
 
-    def codes(self, scores: Float64) -> Float64:
-        """Codes, shape (n_people, n_codes)."""
-        second = np.einsum("pi,kij,pj->pk", scores, self.quadratic, scores, optimize=True)
-        codes: Float64 = self.constant + scores @ self.linear + second
+    def codes(self, blocks: Float64) -> Float64:
+        """Codes, shape (n_people, n_codes).
+
+        Parameters
+        ----------
+        blocks : ndarray of float64, shape (n_people, n_blocks, n_components)
+            What each block adds to people's scores.
+        """
+        codes = np.tile(self.constant, (len(blocks), 1))
+        for term, weights in self.weights.items():
+            scores = [_of_block(blocks, block) for block in term]
+            if len(term) == 1:
+                codes += scores[0] @ weights
+            else:
+                codes += np.einsum("pi,kij,pj->pk", scores[0], weights, scores[1], optimize=True)
         return codes
 
-    def slopes(self, scores: Float64) -> Float64:
-        """Derivatives of codes by scores, shape (n_people, n_codes, n_components)."""
-        second: Float64 = 2.0 * np.einsum("kij,pj->pki", self.quadratic, scores, optimize=True)
-        return self.linear.T + second
+    def slopes(self, blocks: Float64, by_codes: Float64) -> Float64:
+        """Derivatives of a target by block scores, shape (n_people, n_blocks, n_components).
+
+        Parameters
+        ----------
+        blocks : ndarray of float64, shape (n_people, n_blocks, n_components)
+        by_codes : ndarray of float64, shape (n_people, n_codes)
+            Of the target by the codes.
+        """
+        slopes = np.zeros_like(blocks)
+        for term, weights in self.weights.items():
+            if len(term) == 1:
+                slopes[:, _places(term[0])] += (by_codes @ weights.T)[:, None]
+                continue
+            products = np.einsum("pk,kij->pij", by_codes, weights, optimize=True)
+            first, second = (_of_block(blocks, block) for block in term)
+            slopes[:, _places(term[0])] += (products @ second[:, :, None])[:, None, :, 0]
+            slopes[:, _places(term[1])] += first[:, None] @ products
+        return slopes
 
 
-def fit_basis(edges: Float64) -> Basis:
-    """Components of training people's edges.
-
-    Parameters
-    ----------
-    edges : ndarray of float64, shape (n_people, n_edges)
-        Fisher z.
-
-    Raises
-    ------
-    TwinError
-        If there are fewer than three people, or an edge is not finite.
-    """
-    if len(edges) < 3:
-        raise TwinError(f"expected at least 3 people to train with, found {len(edges)}; add people")
-    if not np.isfinite(edges).all():
-        raise TwinError("expected finite edges, found NaN; leave out ROIs or people without signal")
-    mean, scale = edges.mean(axis=0), edges.std(axis=0)
-    scale = np.where(scale > 0.0, scale, 1.0)
-    z = (edges - mean) / scale
-    values, vectors = np.linalg.eigh(z @ z.T)
-    keep = values > 1e-10 * values[-1]
-    values, vectors = values[keep][::-1], vectors[:, keep][:, ::-1]
-    components = (vectors / np.sqrt(values)).T @ z
-    # the sign of an eigenvector is the library's whim: the largest entry is positive
-    flip = np.sign(components[np.arange(len(components)), np.abs(components).argmax(axis=1)])
-    sd = np.sqrt(values / len(edges) / edges.shape[1])
-    basis = Basis(mean, scale, components * flip[:, None], sd, (np.inf, np.inf), len(edges))
-    found = np.percentile(basis.distance(edges), BOUND_PERCENTILE, axis=0)
-    return replace(basis, bounds=(float(found[0]), float(found[1])))
-
-
-def fit_code_map(scores: Float64, codes: Float64, n_folds: int = 5) -> CodeMap:
+def fit_code_map(
+    blocks: Float64, codes: Float64, n_folds: int = 5, n_steps: int = N_STEPS
+) -> CodeMap:
     """Solve for the map from scores to codes.
 
     Parameters
     ----------
-    scores : ndarray of float64, shape (n_people, n_components)
-        Of a basis of the same people: their means are 0.
+    blocks : ndarray of float64, shape (n_people, n_blocks, n_components)
+        What each block adds to the scores, of a basis of the same people: their means are 0.
     codes : ndarray of float64, shape (n_people, n_codes)
     n_folds : int
         For the spread, dealt to people in turn.
+    n_steps : int
+        Terms of network blocks at most.
     """
-    centre, unit = codes.mean(axis=0), codes.std(axis=0)
-    unit = np.where(unit > 1e-12, unit, 1.0)
-    y = (codes - centre) / unit
-    kernels = Kernels.of(scores)
-    fits = [fit_degree(kernels.mixed(degree), y) for degree in DEGREES]
-    likelihood = np.array([fit.likelihood for fit in fits])
-    weights = np.exp(likelihood - likelihood.max())
-    weights /= weights.sum()
-    first = sum(w * (1.0 - t) * fit.dual for w, t, fit in zip(weights, DEGREES, fits, strict=True))
-    second = sum(w * t * fit.dual for w, t, fit in zip(weights, DEGREES, fits, strict=True))
-    constant, linear, quadratic = kernels.primal(first, second)
-    residual = np.zeros_like(y)
-    for fold in range(n_folds):
-        out = np.arange(len(y)) % n_folds == fold
-        for w, t, fit in zip(weights, DEGREES, fits, strict=True):
-            if w > 1e-3:
-                residual[out] += w * _left_out(kernels.mixed(t), y, fit, out)
-    spread = residual.T @ residual / len(y) / weights[weights > 1e-3].sum() ** 2
+    centre = codes.mean(axis=0)
+    y, into = _traits(codes - centre)
+    kernels = Kernels.of_scores(blocks)
+    mixtures = fit_mixtures(kernels, y, n_steps)
+    weights, constant = _weights(kernels, mixtures)
+    residual = codes - centre - (y - _left_out(kernels, y, mixtures, n_folds)) @ into
     return CodeMap(
-        constant=centre + unit * constant,
-        linear=linear * unit,
-        quadratic=quadratic * unit[:, None, None],
-        spread=spread * np.outer(unit, unit),
-        degree=float(weights @ np.array(DEGREES)),
+        constant=centre + constant @ into,
+        weights={
+            term: found @ into if len(term) == 1 else np.einsum("kij,kl->lij", found, into)
+            for term, found in weights.items()
+        },
+        spread=residual.T @ residual / len(y),
+        degree=sum(one.probability * one.degree for one in mixtures),
     )
 
 
-@dataclass(frozen=True)
-class Kernels:
-    """Kernels of first and second degree over training people, mean 0 and mean diagonal 1."""
-
-    scores: Float64
-    unit: float
-    first: Float64
-    second: Float64
-    second_unit: float
-
-    @classmethod
-    def of(cls, scores: Float64) -> Kernels:
-        gram = scores @ scores.T
-        unit = float(np.trace(gram)) / len(gram)
-        square = (gram / unit) ** 2
-        rows = square.mean(axis=0)
-        square = square - rows - rows[:, None] + rows.mean()
-        second_unit = float(np.trace(square)) / len(gram)
-        return cls(scores, unit, gram / unit, square / second_unit, second_unit)
-
-    def mixed(self, degree: float) -> Float64:
-        """The kernel of a prior share `degree` of the second degree, (n_people, n_people)."""
-        return (1.0 - degree) * self.first + degree * self.second
-
-    def primal(self, first: Float64, second: Float64) -> tuple[Float64, Float64, Float64]:
-        """Constant, linear and quadratic weights of dual ones, each (n_people, n_codes)."""
-        linear = self.scores.T @ first / self.unit
-        # features of second degree are x x' / unit minus their mean over people; the mean of
-        # dual weights has no effect, as the features' sum over people is 0
-        dual = second - second.mean(axis=0)
-        quadratic = np.einsum("pk,pi,pj->kij", dual, self.scores, self.scores, optimize=True)
-        quadratic /= self.unit**2 * self.second_unit
-        moment = self.scores.T @ self.scores / len(self.scores)
-        return -np.einsum("kij,ij->k", quadratic, moment), linear, quadratic
+def _traits(codes: Float64) -> tuple[Float64, Float64]:
+    """Main components of centred codes, of variance 1, (n_people, n_traits), and what of each
+    code they make, (n_traits, n_codes)."""
+    _, size, directions = np.linalg.svd(codes, full_matrices=False)
+    sd = size / np.sqrt(len(codes))
+    n_traits = max(1, min(N_TRAITS, int(np.sum(sd > 1e-9 * sd[0]))))
+    sd, directions = np.where(sd > 0.0, sd, 1.0)[:n_traits], directions[:n_traits]
+    return codes @ directions.T / sd, sd[:, None] * directions
 
 
-@dataclass(frozen=True)
-class Fit:
-    """G and E, their log likelihood, and the dual weights K is to be multiplied with."""
-
-    told: Float64
-    untold: Float64
-    likelihood: float
-    dual: Float64
-
-
-def fit_degree(kernel: Float64, y: Float64) -> Fit:
-    """G and E of codes `y`, (n_people, n_codes), mean 0, with a kernel (n_people, n_people)."""
-    values, vectors = np.linalg.eigh(kernel)
-    values = np.clip(values, 0.0, None)
-    rotated = vectors.T @ y
-    told, untold = _maximise(values, rotated)
-    covariance = values[:, None, None] * told + untold
-    solved = np.linalg.solve(covariance, rotated[:, :, None])[:, :, 0]
-    _, logdet = np.linalg.slogdet(covariance)
-    likelihood = -0.5 * float(logdet.sum() + np.sum(rotated * solved))
-    return Fit(told, untold, likelihood, vectors @ solved @ told)
+def _weights(kernels: Kernels, mixtures: list[Mixture]) -> tuple[dict[Term, Float64], Float64]:
+    """Weights of all terms, and the constant."""
+    dual: dict[Term, Float64] = {}
+    for one in mixtures:
+        for term, share in one.shares.items():
+            dual[term] = dual.get(term, 0.0) + one.probability * share * one.fit.dual
+    found = {term: kernels.weights(term, values) for term, values in dual.items()}
+    constant: Float64 = np.sum([own for _, own in found.values()], axis=0)
+    return {term: weights for term, (weights, _) in found.items()}, constant
 
 
-def _maximise(values: Float64, rotated: Float64) -> tuple[Float64, Float64]:
-    """G and E of rows that are independent N(0, values[i] G + E), by EM from a third and the rest.
-
-    A little of the total variance is kept in E's diagonal: a code without any other noise would
-    make the likelihood infinite.
-    """
-    n, n_codes = rotated.shape
-    total = rotated.T @ rotated / n
-    floor = 1e-3 * np.diag(np.diag(total)) + 1e-9 * np.eye(n_codes)
-    told, untold = total / 3.0 + floor, total * 2.0 / 3.0 + floor
-    known = values > 1e-8 * values[-1]
-    weights = np.where(known, 1.0 / np.where(known, values, 1.0), 0.0)
-    for _ in range(N_ITERATIONS):
-        covariance = values[:, None, None] * told + untold
-        inverse = np.linalg.inv(covariance)
-        gain = values[:, None, None] * (told @ inverse)
-        explained = np.einsum("nij,nj->ni", gain, rotated)
-        left = values[:, None, None] * told - values[:, None, None] * (gain @ told)
-        told = (explained * weights[:, None]).T @ explained
-        told = (told + np.einsum("n,nij->ij", weights, left)) / known.sum()
-        rest = rotated - explained
-        untold = (rest.T @ rest + left.sum(axis=0)) / n + floor
-        told, untold = (told + told.T) / 2.0, (untold + untold.T) / 2.0
-    return told, untold
+def _left_out(kernels: Kernels, y: Float64, mixtures: list[Mixture], n_folds: int) -> Float64:
+    """Traits less what other people's say of them, fold by fold, shape (n_people, n_traits)."""
+    fold = np.arange(len(y)) % n_folds
+    residual = np.zeros_like(y)
+    for one in mixtures:
+        kernel = kernels.mixed(one.shares)
+        signal, apart, _ = canonical(one.fit.told, one.fit.untold)
+        for number in range(n_folds):
+            out, rest = fold == number, fold != number
+            spectrum = Spectrum.of(kernel[np.ix_(rest, rest)])
+            mean = y[rest].mean(axis=0)
+            traits = spectrum.vectors.T @ (y[rest] - mean) @ apart.T
+            solved = traits / (spectrum.values[:, None] * signal + 1.0) @ apart @ one.fit.told
+            predicted = kernel[np.ix_(out, rest)] @ spectrum.vectors @ solved
+            residual[out] += one.probability * (y[out] - mean - predicted)
+    return residual
 
 
-def _left_out(kernel: Float64, y: Float64, fit: Fit, out: NDArray[np.bool_]) -> Float64:
-    """Codes of some people less what the others' say of them, shape (n_out, n_codes)."""
-    values, vectors = np.linalg.eigh(kernel[np.ix_(~out, ~out)])
-    covariance = np.clip(values, 0.0, None)[:, None, None] * fit.told + fit.untold
-    mean = y[~out].mean(axis=0)
-    rotated = vectors.T @ (y[~out] - mean)
-    solved = np.linalg.solve(covariance, rotated[:, :, None])[:, :, 0]
-    predicted = kernel[np.ix_(out, ~out)] @ (vectors @ solved @ fit.told)
-    rest: Float64 = y[out] - mean - predicted
-    return rest
+def _of_block(blocks: Float64, block: int) -> Float64:
+    """Scores of a block, or of all edges, shape (n_people, n_components)."""
+    scores: Float64 = blocks.sum(axis=1) if block == ALL else blocks[:, block]
+    return scores
+
+
+def _places(block: int) -> slice:
+    """Of the block among all."""
+    return slice(None) if block == ALL else slice(block, block + 1)

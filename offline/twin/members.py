@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from offline.twin.hyper import Basis, CodeMap
+from offline.twin.basis import Basis
+from offline.twin.hyper import CodeMap
 from offline.twin.model import Parameters, Settings, Shape
 
 __all__ = ["Member"]
@@ -51,8 +52,9 @@ class Member:
         edges : ndarray of float64, shape (n_people, n_edges)
             Fisher z.
         """
-        scores = self.basis.scores(edges)
-        return self.standardised(scores) if self.map is None else self.map.codes(scores)
+        if self.map is None:
+            return self.standardised(self.basis.scores(edges))
+        return self.map.codes(self.basis.block_scores(edges))
 
     def standardised(self, scores: Float64) -> Float64:
         """Scores as the perceptron takes them: all divided by one number, the SD of the first.

@@ -98,11 +98,12 @@ def code_slopes(
 def _by_edges(member: Member, z: Float64, slope: Float64) -> Float64:
     """Slopes by edges, Fisher z, (n_people, n_edges), of slopes by what the network takes."""
     basis = member.basis
+    by_edges = np.empty_like(z)
     if member.map is None:
-        by_scores = slope / basis.sd[0]
+        by_edges[:] = slope / basis.sd[0] @ basis.components
     else:
-        by_scores = np.einsum(
-            "pk,pki->pi", slope, member.map.slopes(basis.scores(z)), optimize=True
-        )
-    by_edges: Float64 = by_scores @ basis.components / basis.scale / np.sqrt(len(basis.mean))
-    return by_edges
+        by_scores = member.map.slopes(basis.block_scores(z), slope)
+        for block, own in enumerate(basis.edges_of_blocks()):
+            by_edges[:, own] = by_scores[:, block] @ basis.components[:, own]
+    scaled: Float64 = by_edges / basis.scale / np.sqrt(len(basis.mean))
+    return scaled

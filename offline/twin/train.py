@@ -24,9 +24,10 @@ from numpy.typing import NDArray
 
 from offline.decoder.folds import deal
 from offline.errors import TwinError
+from offline.twin.basis import Basis, fit_basis
 from offline.twin.descent import Adam, falling_rate
 from offline.twin.examples import Examples
-from offline.twin.hyper import Basis, fit_basis, fit_code_map
+from offline.twin.hyper import fit_code_map
 from offline.twin.members import Member
 from offline.twin.model import Parameters, Settings, Shape, gradients, initial, losses
 from offline.twin.shot import infer_codes
@@ -161,13 +162,12 @@ def fit_member(
     code_map = None
     if settings.form == "low_rank":
         own = examples.of(training)
-        scores = basis.scores(edges[training])
         # everybody's codes anew, from one prior: those of descent lag behind the network
         flat = np.zeros((len(training), settings.rank))
         codes, _ = infer_codes(
             parameters, run.shape, settings, own, flat, np.eye(settings.rank), n_steps=4
         )
-        code_map = fit_code_map(scores, codes)
+        code_map = fit_code_map(basis.block_scores(edges[training]), codes)
     return Member(
         fold, seed, run.shape, settings, basis if code_map is not None else run.basis, code_map,
         {name: values.cpu() for name, values in parameters.items()}, tuple(run.curve),
@@ -286,7 +286,9 @@ class _Run:
 
         if self.settings.form == "low_rank":
             codes = self.codes.double().cpu().numpy()
-            told = fit_code_map(self.inner_scores, codes).codes(self.held_scores)
+            # of all edges as one block: whether networks act by blocks is asked at the end
+            found = fit_code_map(self.inner_scores[:, None], codes)
+            told = found.codes(self.held_scores[:, None])
         else:
             told = self.held_scores / self.basis.sd[0]
         total = 0.0
