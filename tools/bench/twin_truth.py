@@ -68,8 +68,9 @@ SEEDS: dict[Form, range] = {
 
 CODE = (
     "association", "background", "basis", "connectomes", "descent", "edges", "edit", "effects",
-    "examples", "heads", "hyper", "intervene", "kernels", "mixtures", "model", "networks", "outcomes",
-    "recurrent", "screen", "shot", "slopes", "steps", "synthetic", "synthetic_runs", "train", "twin",
+    "examples", "heads", "hyper", "intervene", "kernels", "mixtures", "model", "networks",
+    "outcomes", "recurrent", "screen", "shot", "slopes", "steps", "synthetic", "synthetic_runs",
+    "train", "twin",
 )  # fmt: skip
 Float64 = NDArray[np.float64]
 Row = dict[str, Any]

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from offline.twin.background import Background
-from offline.twin.hyper import DEGREES, Kernels, fit_basis, fit_degree
+from offline.twin.basis import fit_basis
+from offline.twin.kernels import ALL, Kernels, Spectrum, fit
+from offline.twin.mixtures import DEGREES, LEAST
 
 N, EDGES, CODES = 40, 300, 2
 
@@ -34,11 +36,15 @@ def test_it_is_generalised_least_squares():
 
     unit = codes.std(axis=0)
     y = (codes - codes.mean(axis=0)) / unit
-    kernels = Kernels.of(scores)
-    fits = [fit_degree(kernels.mixed(degree), y) for degree in DEGREES]
-    likelihood = np.array([fit.likelihood for fit in fits])
+    kernels = Kernels.of(basis, edges)
+    second_unit = kernels.of_term((ALL, ALL))[1]
+    fits = [
+        fit(Spectrum.of(kernels.mixed({(ALL,): 1.0 - degree, (ALL, ALL): degree})), y)
+        for degree in DEGREES
+    ]
+    likelihood = np.array([one.likelihood for one in fits])
     weights = np.exp(likelihood - likelihood.max())
-    weights = np.where(weights / weights.sum() < 1e-3, 0.0, weights)
+    weights = np.where(weights / weights.sum() < LEAST, 0.0, weights)
     weights /= weights.sum()
 
     def features(z):
@@ -47,13 +53,13 @@ def test_it_is_generalised_least_squares():
         return x / np.sqrt(kernels.unit), np.outer(x, x).ravel() / kernels.unit
 
     first, second = (np.array(f) for f in zip(*(features(row) for row in edges), strict=True))
-    second = (second - second.mean(axis=0)) / np.sqrt(kernels.second_unit)
+    second = (second - second.mean(axis=0)) / np.sqrt(second_unit)
     moved, was = features(after[0]), features(before[0])
-    step = moved[0] - was[0], (moved[1] - was[1]) / np.sqrt(kernels.second_unit)
+    step = moved[0] - was[0], (moved[1] - was[1]) / np.sqrt(second_unit)
     means, covariances = [], []
-    for degree, fit in zip(DEGREES, fits, strict=True):
+    for degree, one in zip(DEGREES, fits, strict=True):
         kernel = (1.0 - degree) * first @ first.T + degree * second @ second.T
-        v = np.kron(kernel, fit.told) + np.kron(np.eye(N), fit.untold)
+        v = np.kron(kernel, one.told) + np.kron(np.eye(N), one.untold)
         g = (1.0 - degree) * first @ step[0] + degree * second @ step[1]
         size = (1.0 - degree) * step[0] @ step[0] + degree * step[1] @ step[1]
         design = np.kron(g[:, None], np.eye(CODES))

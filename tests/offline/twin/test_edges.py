@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from offline.errors import AtlasError, ScaleError, TwinError
+from offline.twin.basis import fit_basis
 from offline.twin.connectomes import draw_connectomes
 from offline.twin.edges import require_edges, require_scale
-from offline.twin.hyper import fit_basis
 
 N_ROIS, N_TRAINING, N_NEW = 60, 100, 100
 

@@ -13,7 +13,8 @@ torch = pytest.importorskip("torch", reason="torch is not installed (fcnef[offli
 from offline.errors import TwinError  # noqa: E402
 from offline.twin.association import Directions  # noqa: E402
 from offline.twin.background import Background  # noqa: E402
-from offline.twin.hyper import Kernels, fit_basis, fit_degree  # noqa: E402
+from offline.twin.basis import fit_basis  # noqa: E402
+from offline.twin.kernels import ALL, Kernels, Spectrum, fit  # noqa: E402
 from offline.twin.model import Settings  # noqa: E402
 from offline.twin.outcomes import Target, slopes  # noqa: E402
 from offline.twin.screen import (  # noqa: E402
@@ -63,7 +64,7 @@ def drawn(seed: int, n_people: int = 40, n_edges: int = 300):
 
 def test_of_one_code_an_edge_has_the_effect_of_its_edit(monkeypatch):
     """One SD of an edge, as an edit before a background of first degree alone."""
-    monkeypatch.setattr("offline.twin.background.DEGREES", (0.0,))
+    monkeypatch.setattr("offline.twin.mixtures.DEGREES", (0.0,))
     rng, edges, basis = drawn(0)
     codes = rng.standard_normal((40, 1)) + edges[:, [7]]
     change, variance = Directions.of(basis, edges).associate(codes).on(np.array([[2.0]]))
@@ -84,10 +85,10 @@ def test_an_effect_is_generalised_least_squares_along_what_connectomes_do():
     change, variance = Directions.of(basis, edges).associate(codes).on(slope[None])
     unit = codes.std(axis=0)
     y = (codes - codes.mean(axis=0)) / unit
-    kernel = Kernels.of(basis.scores(edges)).first
-    fit = fit_degree(kernel, y)
-    covariance = np.kron(kernel, fit.told) + np.kron(np.eye(40), fit.untold)
-    direction = fit.told @ (slope * unit)
+    kernel, _ = Kernels.of(basis, edges).of_term((ALL,))
+    found = fit(Spectrum.of(kernel), y)
+    covariance = np.kron(kernel, found.told) + np.kron(np.eye(40), found.untold)
+    direction = found.told @ (slope * unit)
     z = (edges[:, 9] - basis.mean[9]) / basis.scale[9]
     design = np.kron(z, direction)
     information = design @ np.linalg.solve(covariance, design)
@@ -203,6 +204,6 @@ def test_importance_follows_the_twins_map(twin, new):
     edge, one = 11, twin.members[0]
     slope = slopes(one, task, one.who(z), Target("rt")).mean(axis=0)
     linear = np.outer(one.basis.components[:, edge], 40.0 * np.sign(slope))
-    code_map = replace(one.map, linear=linear, quadratic=0.0 * one.map.quadratic)
+    code_map = replace(one.map, weights={(ALL,): linear})
     known = replace(twin, members=(replace(one, map=code_map),))
     assert np.argmax(importance(known, z, task)) == edge

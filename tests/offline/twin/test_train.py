@@ -11,8 +11,8 @@ torch = pytest.importorskip("torch", reason="torch is not installed (fcnef[offli
 
 from offline.errors import TwinError  # noqa: E402
 from offline.twin import train  # noqa: E402
+from offline.twin.basis import fit_basis  # noqa: E402
 from offline.twin.descent import Adam, falling_rate  # noqa: E402
-from offline.twin.hyper import fit_basis  # noqa: E402
 from offline.twin.model import Settings  # noqa: E402
 from offline.twin.train import deal_people, deterministic, fit_member, fit_members  # noqa: E402
 from tests.offline.twin.tasks_of import small  # noqa: E402
@@ -40,7 +40,13 @@ def same(one, other):
     return (
         all(torch.equal(one.parameters[k], other.parameters[k]) for k in one.parameters)
         and one.curve == other.curve
-        and (one.map is None or np.array_equal(one.map.linear, other.map.linear))
+        and (one.map is None or _same_map(one.map, other.map))
+    )
+
+
+def _same_map(one, other):
+    return one.weights.keys() == other.weights.keys() and all(
+        np.array_equal(one.weights[term], other.weights[term]) for term in one.weights
     )
 
 
