@@ -12,7 +12,7 @@ where connectomes do not act by them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations_with_replacement
 
 import numpy as np
@@ -29,10 +29,14 @@ SHARES = (0.25, 0.5, 0.75, 1.0)
 """Of a term that is added."""
 
 N_STEPS = 2
+"""Terms of network blocks at most."""
+
 ODDS = 3.0
 """A priori, of one more term."""
 
 N_FITTED = 25
+"""Terms of the largest scores."""
+
 N_ITERATIONS = 25
 """Of expectation-maximisation from the mixture that is gone on from."""
 
@@ -44,11 +48,23 @@ Float64 = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Mixture:
-    """Kernels in some shares, what the codes say of them, and how likely that is."""
+    """Kernels in some shares, what the codes say of them, and how likely that is.
+
+    Attributes
+    ----------
+    shares : dict of float
+        By term; they sum to 1.
+    fit : Fit
+    log_joint : float
+        Log likelihood and log prior.
+    probability : float
+        A posteriori, of the mixtures that were kept.
+    """
 
     shares: dict[Term, float]
     fit: Fit
-    probability: float
+    log_joint: float
+    probability: float = 0.0
 
     @property
     def degree(self) -> float:
@@ -65,7 +81,7 @@ def fit_mixtures(kernels: Kernels, y: Float64, n_steps: int = N_STEPS) -> list[M
     y : ndarray of float64, shape (n_people, n_codes)
         Codes, mean 0.
     n_steps : int
-        Terms of blocks to add at most; 0 for all edges alone.
+        0 for all edges alone.
     """
     found = []
     for degree in DEGREES:
@@ -75,24 +91,32 @@ def fit_mixtures(kernels: Kernels, y: Float64, n_steps: int = N_STEPS) -> list[M
         found.append(Mixture(shares, one, one.likelihood - np.log(len(DEGREES))))
     newest = found
     for step in range(n_steps if kernels.n_blocks > 1 else 0):
-        best = max(newest, key=lambda one: one.probability)
+        best = max(newest, key=lambda one: one.log_joint)
         bases = [best] if step or best is found[0] else [found[0], best]
         newest = [one for base in bases for one in _extended(kernels, y, base)]
         found = found + newest
-    logs = np.array([one.probability for one in found])
+    return _likely(found)
+
+
+def _likely(found: list[Mixture]) -> list[Mixture]:
+    """Those that are likely, each once, with their probabilities."""
+    # a term that is all there is may have been come to from two mixtures
+    once = {tuple(sorted(one.shares.items())): one for one in found}
+    mixtures = list(once.values())
+    logs = np.array([one.log_joint for one in mixtures])
     probability = np.exp(logs - logs.max())
     probability /= probability.sum()
-    kept = probability >= LEAST
+    kept = probability >= min(LEAST, probability.max())
     probability /= probability[kept].sum()
     return [
-        Mixture(one.shares, one.fit, float(p))
-        for one, p, keep in zip(found, probability, kept, strict=True)
+        replace(one, probability=float(p))
+        for one, p, keep in zip(mixtures, probability, kept, strict=True)
         if keep
     ]
 
 
 def _extended(kernels: Kernels, y: Float64, base: Mixture) -> list[Mixture]:
-    """A mixture and one more term; the log of the joint probability for the probability."""
+    """A mixture and one more term, in all shares."""
     kernel = kernels.mixed(base.shares)
     blocks: list[Term] = [(block,) for block in range(kernels.n_blocks)]
     pairs: list[Term] = list(combinations_with_replacement(range(kernels.n_blocks), 2))
@@ -104,7 +128,7 @@ def _extended(kernels: Kernels, y: Float64, base: Mixture) -> list[Mixture]:
         own, _ = kernels.of_term(term)
         # of one of the two degrees, one of all terms of it, and so much of it
         of_degree = blocks if len(term) == 1 else pairs
-        prior = base.probability + np.log(ODDS / 2.0 / len(of_degree) / len(SHARES))
+        prior = base.log_joint + np.log(ODDS / 2.0 / len(of_degree) / len(SHARES))
         for share in SHARES:
             shares = {known: (1.0 - share) * of for known, of in base.shares.items() if share < 1}
             spectrum = Spectrum.of((1.0 - share) * kernel + share * own)
