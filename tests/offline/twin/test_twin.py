@@ -137,7 +137,7 @@ def test_a_twin_comes_back_from_its_file_with_the_same_bits(twin, new, tmp_path)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 0}, "expected format 1, found 0"),
+        ({"format": 0}, "expected format 2, found 0"),
         ({"kind": "LassoEnsemble"}, "expected a twin, found a LassoEnsemble"),
         ({"fold_digest": "0"}, "expected the folds it was trained with"),
         ({"members": [{}]}, "header damaged"),
