@@ -165,9 +165,18 @@ def fit(
 
 
 def canonical(told: Float64, untold: Float64) -> tuple[Float64, Float64, Float64]:
-    """Traits that are independent of each other: signal, apart and together, so that
+    """Traits that are independent of each other.
 
-    apart E apart' = I, apart G apart' = diag(signal), together = apart⁻¹.
+    Parameters
+    ----------
+    told, untold : ndarray of float64, shape (n_codes, n_codes)
+        G and E.
+
+    Returns
+    -------
+    tuple of ndarray of float64
+        signal, (n_traits,), apart and together, (n_traits, n_codes) and its inverse:
+        apart E apart' = I, apart G apart' = diag(signal).
     """
     root = np.linalg.cholesky(untold)
     inverse = np.linalg.inv(root)
