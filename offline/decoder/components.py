@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 import numpy as np
@@ -73,8 +74,9 @@ class _ComponentDecoder(FoldedDecoder):
         chosen = sparse.csr_array(selector.edges_[None, :].astype(np.int64))
         return Models(coef, np.array([intercept]), chosen, details)
 
+    @abstractmethod
     def _ridge(self, design: Float64, y: Float64) -> tuple[Float64, float]:
-        raise NotImplementedError
+        """Slope and intercept of standardised features."""
 
 
 class ComponentClassifier(ClassTarget, ClassifierMixin, _ComponentDecoder):

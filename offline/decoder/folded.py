@@ -9,6 +9,7 @@ people known from training (`groups` given) the mean over models that never saw 
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -54,7 +55,7 @@ class _FoldResult:
     held_out: Float64
 
 
-class FoldedDecoder(BaseEstimator):
+class FoldedDecoder(BaseEstimator, ABC):
     """Base of the decoders; each says how it encodes a target and trains a fold's models."""
 
     n_folds: int
@@ -130,21 +131,21 @@ class FoldedDecoder(BaseEstimator):
 
     _categorical: bool
 
+    @abstractmethod
     def _encode(self, y: ArrayLike, samples: Samples) -> Float64:
         """The target of the training samples as numbers, checked."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _strata(self, target: Float64) -> Ints:
         """What folds are to be even over."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _train(self, fold: TrainingFold) -> Models:
         """Models of one fold."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _output(self, scores: Float64) -> Float64:
         """Output of each model from its linear scores."""
-        raise NotImplementedError
 
     # --- applying ------------------------------------------------------------------------------
 

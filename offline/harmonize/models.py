@@ -6,6 +6,7 @@ was fitted with.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -20,7 +21,7 @@ __all__ = ["HARMONIZERS", "StoredModel"]
 HARMONIZERS = ModelFile("harmonizer", ("ComBat", "TravelingSubject"), 1, HarmonizeError)
 
 
-class StoredModel(BaseEstimator):
+class StoredModel(BaseEstimator, ABC):
     """A harmonizer that is kept in a file.
 
     Each names the learned arrays that belong there (`_arrays`), and turns all else it learned into
@@ -74,10 +75,10 @@ class StoredModel(BaseEstimator):
     def _named_arrays(self) -> Arrays:
         return {name: getattr(self, name) for name in self._arrays}
 
+    @abstractmethod
     def _header(self) -> dict[str, Any]:
         """What was learned besides arrays, as JSON can hold it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _restore(self, header: dict[str, Any], arrays: Arrays) -> None:
         """Learned attributes from `_header`, and from arrays that `_arrays` does not name."""
-        raise NotImplementedError
