@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Annotated
 
 import cyclopts
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from offline.blocks import open_executor
 from offline.cohort import Cohort
@@ -16,6 +18,7 @@ from offline.cohort.exclusion import by_reason
 from offline.decoder.outputs import UnseenSite
 from offline.decoder.small_sites import least_people, require_people, without_small_sites
 from offline.decoder.study import (
+    Chosen,
     Harmonizer,
     Selector,
     choose,
@@ -25,6 +28,7 @@ from offline.decoder.study import (
     write_study,
 )
 from offline.decoder.validate import validate
+from offline.decoder.validation import Validation
 from offline.numerals import counted
 from offline.report import roi_coordinates
 from offline.report.words import verdict
@@ -191,18 +195,38 @@ def decode(
     found = dataclasses.replace(
         found, settings={**found.settings, "min_people_per_site": min_people_per_site}
     )
+    title = f"Decoding {target}" + (f": {what}" if chosen.positive else "")
+    _told(found, _written(found, opened, chosen, small, title, coordinates, out))
+
+
+def _written(
+    found: Validation,
+    opened: Cohort,
+    chosen: Chosen,
+    small: pd.DataFrame,
+    title: str,
+    coordinates: NDArray[np.float64] | None,
+    out: Path,
+) -> Path:
+    """Report and tables of a judged decoder; where the report is."""
     left_out = pd.concat([opened.excluded, small], ignore_index=True)
+    about = opened.about["description"]
     report = write_study(
         found,
         out,
         atlas=opened.atlas,
         coordinates=coordinates,
-        title=f"Decoding {target}" + (f": {what}" if chosen.positive else ""),
+        title=title,
         excluded=by_reason(left_out),
-        notes=(f"Cohort {cohort.name}: {opened.about['description']}", *chosen.told),
-        source={"cohort": opened.about["description"], "atlas": opened.atlas.digest},
+        notes=(f"Cohort {opened.folder.name}: {about}", *chosen.told),
+        source={"cohort": about, "atlas": opened.atlas.digest},
     )
     left_out.to_csv(out / "tables" / "excluded.tsv", sep="\t", index=False)
+    return report
+
+
+def _told(found: Validation, report: Path) -> None:
+    """What may be claimed, and where the report is."""
     for line in found.warnings:
         print(f"WARNING: {line}")
     for line in found.notes:
