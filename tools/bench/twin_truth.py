@@ -33,7 +33,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ from rich.console import Console
 from sklearn.metrics import average_precision_score
 
 import offline.twin
+from offline.blocks import open_executor
 from offline.twin.baselines import Cpm, Demographics, KernelRidge
 from offline.twin.examples import Examples, examples_of
 from offline.twin.model import Settings
@@ -56,6 +57,7 @@ __all__ = ["cohort", "measure", "prove"]
 CACHE = Path(__file__).parents[2] / ".cache" / "twin_truth"
 N_TRAINING, N_NEW, N_ROIS = 228, 60, 100
 N_PERMUTATIONS = 99
+WORKERS = 2
 N_EXACT = 3
 SETTINGS = Settings(units=32, epochs=60, folds=5, seeds=1)
 SEEDS: dict[Form, range] = {
@@ -78,7 +80,7 @@ Row = dict[str, Any]
 
 def prove() -> tuple[dict[str, Any], dict[str, bool]]:
     """All cohorts of all forms: figures and what they reach."""
-    return _summed(measure(SEEDS))
+    return _summed(measure(SEEDS, workers=WORKERS))
 
 
 def _summed(found: dict[Form, list[Row]]) -> tuple[dict[str, Any], dict[str, bool]]:
@@ -93,31 +95,50 @@ def _summed(found: dict[Form, list[Row]]) -> tuple[dict[str, Any], dict[str, boo
 
 
 def measure(
-    seeds: dict[Form, range], say: Callable[[str], None] = print, until_s: float = np.inf
+    seeds: dict[Form, range],
+    say: Callable[[str], None] = print,
+    until_s: float = np.inf,
+    workers: int = 1,
 ) -> dict[Form, list[Row]]:
     """Rows of cohorts, from the cache where they are there; none is begun after `until_s`."""
-    digest()
-    found: dict[Form, list[Row]] = {form: [] for form in seeds}
+    asked = digest()
     # one of each form first, then the second of each: a run cut short has all cases
     rounds = max(len(numbers) for numbers in seeds.values())
-    for k in range(rounds):
-        for form, numbers in seeds.items():
-            if k >= len(numbers):
-                continue
-            path = CACHE / f"{form}-{numbers[k]}-{digest()}.json"
-            if not path.is_file():
-                if time.time() >= until_s:
-                    continue
-                start = time.process_time()
-                row = cohort(form, numbers[k])
-                row["cpu_s"] = round(time.process_time() - start, 1)
-                CACHE.mkdir(parents=True, exist_ok=True)
-                partial = path.with_suffix(".part")
-                partial.write_text(json.dumps(row), encoding="utf-8")
-                partial.replace(path)
-                say(f"{form} {numbers[k]}: {row['cpu_s']} s CPU")
-            found[form].append(json.loads(path.read_text(encoding="utf-8")))
+    places = [
+        (form, numbers[k])
+        for k in range(rounds)
+        for form, numbers in seeds.items()
+        if k < len(numbers)
+    ]
+    work = partial(_kept, folder=CACHE, code=asked, until_s=until_s)
+    found: dict[Form, list[Row]] = {form: [] for form in seeds}
+    with open_executor(workers=workers, processes=workers > 1) as executor:
+        for (form, seed), (row, new) in zip(places, executor.map(work, places), strict=True):
+            if row is not None:
+                found[form].append(row)
+            if new:
+                say(f"{form} {seed}: {row['cpu_s'] if row else 0} s CPU")
     return found
+
+
+def _kept(
+    place: tuple[Form, int], folder: Path, code: str, until_s: float
+) -> tuple[Row | None, bool]:
+    """The row of a cohort, None where there is no time for it, and whether it was run for this."""
+    form, seed = place
+    path = folder / f"{form}-{seed}-{code}.json"
+    new = not path.is_file()
+    if new:
+        if time.time() >= until_s:
+            return None, False
+        start = time.process_time()
+        row = cohort(form, seed)
+        row["cpu_s"] = round(time.process_time() - start, 1)
+        folder.mkdir(parents=True, exist_ok=True)
+        partial_file = path.with_suffix(".part")
+        partial_file.write_text(json.dumps(row), encoding="utf-8")
+        partial_file.replace(path)
+    return json.loads(path.read_text(encoding="utf-8")), new
 
 
 def cohort(
@@ -303,7 +324,7 @@ def main() -> None:
     parser.add_argument("--form", choices=list(SEEDS), help="this one only")
     arguments = parser.parse_args()
     seeds = {f: s for f, s in SEEDS.items() if arguments.form in (None, f)}
-    found = measure(seeds, until_s=time.time() + 60.0 * arguments.minutes)
+    found = measure(seeds, until_s=time.time() + 60.0 * arguments.minutes, workers=WORKERS)
     figures, reached = _summed(found)
     Console().print_json(json.dumps(figures))
     for claim, holds in reached.items():
