@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from offline.twin.kernels import ALL, Kernels, Spectrum, Term, canonical
+from offline.twin.kernels import ALL, Kernels, Spectrum, Term, canonical, scores_of
 from offline.twin.mixtures import N_STEPS, Mixture, fit_mixtures
 
 __all__ = ["CodeMap", "fit_code_map"]
@@ -68,7 +68,7 @@ class CodeMap:
         """
         codes = np.tile(self.constant, (len(blocks), 1))
         for term, weights in self.weights.items():
-            scores = [_of_block(blocks, block) for block in term]
+            scores = [scores_of(blocks, block) for block in term]
             if len(term) == 1:
                 codes += scores[0] @ weights
             else:
@@ -90,7 +90,7 @@ class CodeMap:
                 slopes[:, _places(term[0])] += (by_codes @ weights.T)[:, None]
                 continue
             products = np.einsum("pk,kij->pij", by_codes, weights, optimize=True)
-            first, second = (_of_block(blocks, block) for block in term)
+            first, second = (scores_of(blocks, block) for block in term)
             slopes[:, _places(term[0])] += (products @ second[:, :, None])[:, None, :, 0]
             slopes[:, _places(term[1])] += first[:, None] @ products
         return slopes
@@ -165,12 +165,6 @@ def _left_out(kernels: Kernels, y: Float64, mixtures: list[Mixture], n_folds: in
             predicted = kernel[np.ix_(out, rest)] @ spectrum.vectors @ solved
             residual[out] += one.probability * (y[out] - mean - predicted)
     return residual
-
-
-def _of_block(blocks: Float64, block: int) -> Float64:
-    """Scores of a block, or of all edges, shape (n_people, n_components)."""
-    scores: Float64 = blocks.sum(axis=1) if block == ALL else blocks[:, block]
-    return scores
 
 
 def _places(block: int) -> slice:

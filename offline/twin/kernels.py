@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from offline.twin.basis import Basis
 
-__all__ = ["ALL", "Fit", "Kernels", "Spectrum", "Term", "canonical", "fit"]
+__all__ = ["ALL", "Fit", "Kernels", "Spectrum", "Term", "canonical", "fit", "scores_of"]
 
 ALL = -1
 N_ITERATIONS = 100
@@ -99,12 +99,14 @@ class Kernels:
         if len(term) == 1:
             return self.scores.T @ dual, np.zeros(dual.shape[1])
         products = np.stack([(self.scores * own[:, None]).T @ self.scores for own in dual.T])
-        first, second = (self.of_block(block) for block in term)
+        first, second = (scores_of(self.blocks, block) for block in term)
         return products, -np.einsum("kij,ij->k", products, first.T @ second) / len(dual)
 
-    def of_block(self, block: int) -> Float64:
-        """Scores of a block, (n_people, n_components)."""
-        return self.scores if block == ALL else self.blocks[:, block]
+
+def scores_of(blocks: Float64, block: int) -> Float64:
+    """Scores of one of `blocks`, or of all edges, shape (n_people, n_components)."""
+    scores: Float64 = blocks.sum(axis=1) if block == ALL else blocks[:, block]
+    return scores
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pytest
 from offline.errors import TwinError
 from offline.twin.basis import fit_basis
 from offline.twin.hyper import N_TRAITS, fit_code_map
-from offline.twin.kernels import ALL, Kernels, Spectrum, fit
+from offline.twin.kernels import ALL, Kernels, Spectrum, fit, scores_of
 from offline.twin.mixtures import DEGREES, fit_mixtures
 
 N, P = 60, 300
@@ -173,7 +173,7 @@ def test_of_block_terms_weights_are_the_kernel_written_out():
         centred /= np.trace(centred) / 40
         assert np.allclose(kernels.of_term(term)[0], centred, atol=1e-10)
         weights, constant = kernels.weights(term, dual)
-        scores = [kernels.of_block(block) for block in term]
+        scores = [scores_of(kernels.blocks, block) for block in term]
         if len(term) == 1:
             found = scores[0] @ weights
         else:
