@@ -38,30 +38,14 @@ CORE = (
     "numpy", "numba", "pyzmq", "msgpack", "nibabel", "pydicom", "pynetdicom", "watchfiles",
     "pydantic", "starlette", "uvicorn", "websockets", "cyclopts", "rich",
 )  # fmt: skip
+DECODER = (
+    "nilearn", "scikit-learn", "pandas", "zarr", "h5py", "safetensors", "matplotlib", "jinja2",
+)  # fmt: skip
 EXTRAS = {
     "stimuli": ("psychopy",),
     "demo": ("psychopy", "nilearn", "matplotlib", "jinja2"),
-    "decoder": (
-        "nilearn",
-        "scikit-learn",
-        "pandas",
-        "zarr",
-        "h5py",
-        "safetensors",
-        "matplotlib",
-        "jinja2",
-    ),
-    "offline": (
-        "nilearn",
-        "scikit-learn",
-        "pandas",
-        "zarr",
-        "h5py",
-        "safetensors",
-        "matplotlib",
-        "jinja2",
-        "torch",
-    ),
+    "decoder": DECODER,
+    "offline": (*DECODER, "networkx", "torch"),
     "prepare": ("antspyx",),
     "scale": ("distributed",),
 }
