@@ -148,6 +148,9 @@ def describe(model: ComBat | TravelingSubject) -> list[str]:
             f"{len(model.constant_edges_)} constant edges, left as they are",
             "NOTE: differences between the sites' people are removed with those of scanners",
         ]
+        own = model.provenance_.get("transductive_sites")
+        if own:
+            lines.append(f"TRANSDUCTIVE: {named(own)} by controls of their own")
     if model.transductive_:
         lines.append("NOTE: TRANSDUCTIVE, a site was estimated from scans to be harmonized")
     return lines

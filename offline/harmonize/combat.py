@@ -190,7 +190,8 @@ class ComBat(StoredModel):
     def reference_controls(self, X: Edges, sites: Any, covariates: Any = None) -> Self:
         """Add sites by scans of their own, against the mean and variance of the fitted ones.
 
-        Transductive: sets `transductive_`. A result on the new sites is not one on unseen sites.
+        Transductive: sets `transductive_`, and `provenance_` names the sites. A result on the new
+        sites is not one on unseen sites.
 
         Parameters
         ----------
@@ -215,6 +216,8 @@ class ComBat(StoredModel):
         self.gamma_ = np.vstack([self.gamma_, gamma])
         self.delta_ = np.vstack([self.delta_, delta])
         self.transductive_ = True
+        own = self.provenance_.get("transductive_sites", [])
+        self.provenance_ = {**self.provenance_, "transductive_sites": [*own, *rows.names]}
         return self
 
     def _header(self) -> dict[str, Any]:

@@ -138,6 +138,21 @@ def test_new_sites(simulated: SyntheticCohort, folder: Path, tmp_path: Path, cap
     assert "TRANSDUCTIVE" in capsys.readouterr().out
 
 
+def test_combat_tells_which_sites_are_transductive(
+    simulated: SyntheticCohort, tmp_path: Path, capsys: Said
+) -> None:
+    known = write(tmp_path / "known", simulated, simulated.site != "S03")
+    fit = ["harmonize", "fit", str(known), "--out", str(tmp_path / "h"), "--method", "combat"]
+    assert run(fit) == 0
+    new = write(tmp_path / "new", simulated, simulated.site == "S03")
+    out = tmp_path / "extended.safetensors"
+    words = ["harmonize", "extend", str(tmp_path / "h"), str(new), "--out", str(out)]
+    assert run([*words, "--by", "controls"]) == 0
+    capsys.readouterr()
+    assert run(["harmonize", "report", str(out)]) == 0
+    assert "TRANSDUCTIVE: S03 by controls of their own" in capsys.readouterr().out
+
+
 def test_mistakes(simulated: SyntheticCohort, folder: Path, tmp_path: Path, capsys: Said) -> None:
     fit = ["harmonize", "fit", str(folder), "--out", str(tmp_path / "h")]
     assert "add --method combat" in mistake([*fit, "--mean-only"], capsys)

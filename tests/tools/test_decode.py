@@ -227,7 +227,7 @@ def test_small_sites_are_left_out_and_listed(
 
 
 def test_a_site_that_one_decoder_does_not_know_is_not_in_the_table_of_disorders(
-    folder: Path,
+    folder: Path, capsys: Said
 ) -> None:
     """At site C nobody is a control: the decoder of MDD never saw its scanner."""
     dx = ["HC", "MDD", "HC", "ASD"] * 12 + ["ASD"] * 6
@@ -237,6 +237,21 @@ def test_a_site_that_one_decoder_does_not_know_is_not_in_the_table_of_disorders(
     across = pd.read_csv(folder / "out" / "tables" / "disorders.tsv", sep="\t")
     assert len(across) == 4
     assert across.loc[across["disorder"] == "ASD", "patients"].tolist() == [12, 12]
+    said = capsys.readouterr().out
+    assert "NOTE: Not in the table of disorders, as not every decoder knows them: sites C." in said
+
+
+def test_disorders_that_are_not_in_the_table_are_told(folder: Path, capsys: Said) -> None:
+    """Of 14 people with ASD eight are at a site where nobody else is."""
+    dx = ["HC", "MDD", "HC", "MDD", "HC", "MDD", "HC", "ASD"] * 6 + ["ASD"] * 8
+    at = small(folder, 56, site=["A"] * 24 + ["B"] * 24 + ["C"] * 8, diagnosis=dx)
+    command = ["decode", str(at), "--target", "diagnosis", "--positive", "MDD", *QUICK]
+    assert run([*command, "--out", "out"]) == 0
+    said = capsys.readouterr().out
+    assert "for fewer than 10 patients at the sites that are: ASD 6." in said
+    assert "NOTE: There is no table of disorders: fewer than two are left." in said
+    assert not (folder / "out" / "tables" / "disorders.tsv").exists()
+    assert "There is no table of disorders" in (folder / "out" / "report.html").read_text()
 
 
 def test_the_console_marks_what_is_transductive(folder: Path, capsys: Said) -> None:

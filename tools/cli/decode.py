@@ -188,10 +188,10 @@ def decode(
         )
         if judging.disorders and target == "diagnosis":
             least = max(min_people_per_site, least_people(harmonizer, categorical=True))
-            table = disorders_table(
+            table, told = disorders_table(
                 opened, found, estimator, harmonizer, covariates, executor, least
             )
-            found = dataclasses.replace(found, disorders=table)
+            found = dataclasses.replace(found, disorders=table, notes=(*found.notes, *told))
     found = dataclasses.replace(
         found, settings={**found.settings, "min_people_per_site": min_people_per_site}
     )

@@ -14,12 +14,15 @@ from offline.decoder import across_disorders
 from offline.decoder.samples import MIN_SCANS
 from offline.decoder.small_sites import common_sites
 from offline.decoder.validation import Validation
+from offline.harmonize.inputs import named
 from offline.store import read_block
 
 if TYPE_CHECKING:
     from offline.blocks import Executor
 
 __all__ = ["disorders_table"]
+
+LEAST_PATIENTS = MIN_SCANS // 2
 
 
 def disorders_table(
@@ -30,12 +33,12 @@ def disorders_table(
     covariates: Sequence[str],
     executor: Executor | None = None,
     least: int = 1,
-) -> pd.DataFrame | None:
-    """Every disorder's decoder on every disorder; None where there is one disorder only.
+) -> tuple[pd.DataFrame | None, tuple[str, ...]]:
+    """Every disorder's decoder on every disorder.
 
-    Disorders of fewer than `MIN_SCANS` / 2 patients are left out, and sites that not every decoder
-    knows. All controls and people of one diagnosis alone take part; the decoder of each disorder
-    is trained on its patients and all controls.
+    Disorders of fewer than `LEAST_PATIENTS` are left out, and sites that not every decoder knows;
+    both are told. All controls and people of one diagnosis alone take part; the decoder of each
+    disorder is trained on its patients and all controls.
 
     Parameters
     ----------
@@ -48,16 +51,25 @@ def disorders_table(
     executor : Executor or None
     least : int
         People a site needs in the sample of every decoder.
+
+    Returns
+    -------
+    tuple
+        The table, None where fewer than two disorders are left; and sentences on what is not in it.
     """
     assert validation.classes is not None
     people, control = cohort.people, validation.classes[0]
     dx = people["diagnosis"].to_numpy(object)
     travels = people["traveling"].to_numpy(bool)
-    names = _disorders(people[~travels], control)
-    shared = common_sites(people, dx, names, control, least)
-    names = _disorders(people[~travels & shared], control)
+    before = _patients(people[~travels], control)
+    enough = sorted(before.index[before >= LEAST_PATIENTS])
+    shared = common_sites(people, dx, enough, control, least)
+    patients = _patients(people[~travels & shared], control).reindex(before.index, fill_value=0)
+    names = sorted(patients.index[patients >= LEAST_PATIENTS])
+    sites = sorted(set(people["site"][~travels]) - set(people["site"][~travels & shared]))
+    told = _told(patients, sites)
     if len(names) < 2:
-        return None
+        return None, told
     part = np.flatnonzero(travels | (shared & np.isin(dx.astype(str), [control, *names])))
     X = read_block(cohort.z, slice(None), part)
     table = people.iloc[part].reset_index(drop=True)
@@ -79,7 +91,7 @@ def disorders_table(
             executor=executor,
             **{key: values[rows] for key, values in known.items()},
         )
-    return across_disorders(
+    across = across_disorders(
         decoders,
         X,
         np.where(travels, control, dx),
@@ -88,13 +100,31 @@ def disorders_table(
         traveling=travels,
         **known,
     )
+    return across, told
 
 
-def _disorders(people: pd.DataFrame, control: str) -> list[str]:
-    """Diagnoses that enough people have by themselves."""
-    counts = people["diagnosis"].value_counts()
-    return sorted(
-        str(d)
-        for d, n in counts.items()
-        if d != control and ";" not in str(d) and n >= MIN_SCANS / 2
-    )
+def _patients(people: pd.DataFrame, control: str) -> pd.Series:
+    """How many have each diagnosis and no other."""
+    dx = people["diagnosis"].dropna().astype(str)
+    return dx[(dx != control) & ~dx.str.contains(";")].value_counts()
+
+
+def _told(patients: pd.Series, sites: list[str]) -> tuple[str, ...]:
+    """What is not in the table, of a cohort of more than one disorder."""
+    if len(patients) < 2:
+        return ()
+    told = []
+    if sites:
+        told.append(
+            f"Not in the table of disorders, as not every decoder knows them: sites {named(sites)}."
+        )
+    few = patients[patients < LEAST_PATIENTS].sort_index()
+    if len(few):
+        listed = ", ".join(f"{name} {n}" for name, n in few.items())
+        told.append(
+            f"Not in the table of disorders, for fewer than {LEAST_PATIENTS} patients at the sites"
+            f" that are: {listed}."
+        )
+    if len(patients) - len(few) < 2:
+        told.append("There is no table of disorders: fewer than two are left.")
+    return tuple(told)

@@ -338,6 +338,7 @@ def test_reference_controls_put_a_new_site_where_the_others_are(X: np.ndarray) -
     before = model.transform(X, sites())
     model.reference_controls(new, ["d"] * 200)
     assert model.transductive_
+    assert model.provenance_["transductive_sites"] == ["d"]
     assert model.sites_ == ("a", "b", "c", "d")
     np.testing.assert_allclose(
         model.transform(new, ["d"] * 200).mean(axis=0), before.mean(axis=0), atol=1e-12
