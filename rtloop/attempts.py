@@ -23,11 +23,12 @@ from rtloop.engine import Engine
 from rtloop.errors import ConfigError, RecordError, RoiError
 from rtloop.events import Deadline, Event, Operator, Step, Unseen
 from rtloop.fingerprint import fingerprint
-from rtloop.journal import Attempt, Record, Recorded, is_blank
+from rtloop.journal import Attempt, Record, Recorded
 from rtloop.observer import Geometry
 from rtloop.plan import AtlasRois, Plan
 from rtloop.readers.binding import ScannerConfig
 from rtloop.rois import RoiSet
+from rtloop.schema import is_blank
 from rtloop.seeding import SeedRun, pack_seeds, read_seed, reference_bytes, unpack_seeds
 from rtloop.volume import Volume
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -29,50 +29,13 @@ from rtloop.rows import (
     sound,
     step_columns,
 )
+from rtloop.schema import SCHEMA, SCHEMA_VERSION, connect, is_blank
 from rtloop.volume import Volume
 from rtloop.wire import Command, Feedback, Note, Shown, Trigger
 
-__all__ = ["Attempt", "Outcome", "Record", "Recorded", "Times", "is_blank"]
-
-SCHEMA_VERSION = 1
+__all__ = ["Attempt", "Outcome", "Record", "Recorded", "Times"]
 
 Outcome = Literal["complete", "incomplete", "aborted", "stopped"]
-
-_SCHEMA = """
-CREATE TABLE about(key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE attempt(
-    id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, opened_s REAL NOT NULL,
-    closed_s REAL, outcome TEXT, rois BLOB NOT NULL, geometry TEXT NOT NULL);
-CREATE TABLE event(
-    n INTEGER PRIMARY KEY, attempt INTEGER NOT NULL REFERENCES attempt(id),
-    kind TEXT NOT NULL, volume_index INTEGER NOT NULL, header BLOB NOT NULL);
-CREATE TABLE image(event INTEGER PRIMARY KEY REFERENCES event(n), voxels BLOB NOT NULL);
-CREATE TABLE step(
-    event INTEGER PRIMARY KEY REFERENCES event(n), volume_index INTEGER NOT NULL,
-    status TEXT NOT NULL, reasons TEXT NOT NULL, weight REAL, fd_mm REAL,
-    raw_score REAL, standard_error REAL, scene TEXT NOT NULL, feedback REAL, trial INTEGER,
-    body BLOB NOT NULL);
-CREATE TABLE times(
-    event INTEGER PRIMARY KEY REFERENCES event(n), acquired_s REAL, received_s REAL,
-    arrived_s REAL, published_s REAL);
-CREATE TABLE message(
-    id INTEGER PRIMARY KEY, event INTEGER REFERENCES event(n), scene TEXT NOT NULL,
-    value REAL, trial INTEGER, published_s REAL NOT NULL, expires_s REAL);
-CREATE TABLE shown(
-    n INTEGER PRIMARY KEY, message INTEGER NOT NULL, scene TEXT NOT NULL, value REAL,
-    flip_s REAL NOT NULL, status TEXT NOT NULL, UNIQUE(message, flip_s, status));
-CREATE TABLE trigger_pulse(
-    n INTEGER PRIMARY KEY, count INTEGER NOT NULL, time_s REAL NOT NULL, source TEXT NOT NULL);
-CREATE TABLE fault(
-    n INTEGER PRIMARY KEY, time_s REAL NOT NULL, attempt TEXT, volume_index INTEGER,
-    kind TEXT NOT NULL, reason TEXT NOT NULL, action TEXT NOT NULL);
-CREATE TABLE command(
-    n INTEGER PRIMARY KEY, time_s REAL NOT NULL, action TEXT NOT NULL, by TEXT NOT NULL,
-    text TEXT NOT NULL);
-CREATE TABLE kept(name TEXT PRIMARY KEY, body BLOB NOT NULL);
-CREATE TABLE stream(epoch TEXT PRIMARY KEY, acknowledged INTEGER NOT NULL);
-CREATE INDEX event_by_attempt ON event(attempt, volume_index);
-"""
 
 _EVENTS = f"""
 SELECT event.n, kind, event.volume_index, header, body,
@@ -133,9 +96,9 @@ class Record:
             raise RecordError(f"record {path}: expected a new file, found one; choose another name")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            record = cls(path, _connect(path, writable=True), True)
+            record = cls(path, connect(path, writable=True), True)
             # In one piece: there is no instant at which a record has tables but no content.
-            record._db.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}")
+            record._db.executescript(f"BEGIN IMMEDIATE;{SCHEMA}")
             for key, value in {"schema_version": SCHEMA_VERSION, **about}.items():
                 record._db.execute("INSERT INTO about VALUES(?, ?)", (key, json.dumps(value)))
             record._db.execute("COMMIT")
@@ -157,7 +120,7 @@ class Record:
         if not path.is_file():
             raise RecordError(f"record {path}: expected a file, found none; check the path")
         try:
-            record = cls(path, _connect(path, writable), writable)
+            record = cls(path, connect(path, writable), writable)
             version = record.about().get("schema_version")
         except sqlite3.Error as error:
             raise RecordError(f"record {path}: expected a run record, found: {error}") from error
@@ -418,28 +381,3 @@ class Record:
         names = [column[0] for column in cursor.description]
         keep = [i for i, name in enumerate(names) if name not in {"body", "voxels", "rois"}]
         return [{names[i]: row[i] for i in keep} for row in cursor]
-
-
-def is_blank(path: Path) -> bool:
-    """Whether no record is there yet: no file, or what a process left that died making one."""
-    if not path.exists():
-        return True
-    try:
-        with closing(_connect(path, writable=False)) as db:
-            (n_tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            return int(n_tables) == 0
-    except sqlite3.Error:
-        return False
-
-
-def _connect(path: Path, writable: bool) -> sqlite3.Connection:
-    mode = "rwc" if writable else "ro"
-    uri = f"{path.resolve().as_uri()}?mode={mode}"
-    db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=5.0)
-    if writable:
-        # Volumes are megabytes: large pages keep their overflow chains short.
-        db.execute("PRAGMA page_size = 16384")
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
-        db.execute("PRAGMA foreign_keys = ON")
-    return db

@@ -21,11 +21,12 @@ from rtloop.clock import ClockFit
 from rtloop.engine import Engine
 from rtloop.errors import RecordError
 from rtloop.host import HostWatch
-from rtloop.journal import Record, is_blank
+from rtloop.journal import Record
 from rtloop.link import Listener, Reporter
 from rtloop.loop import Loop
 from rtloop.observer import Geometry
 from rtloop.replay import verify
+from rtloop.schema import is_blank
 from rtloop.wire import Feedback, Note, Trigger
 from tests.faults.quiet import PATIENCE_S, TR_S, Quiet, quick
 from tests.rtloop.simulated import series, small_config, small_engine, small_plan, small_rois
@@ -360,8 +361,8 @@ class Dying:
     def executescript(self, text):
         for statement in text.split(";"): self.execute(statement)
 
-real = journal._connect
-journal._connect = lambda path, writable: (
+real = journal.connect
+journal.connect = lambda path, writable: (
     Dying(real(path, True), int(sys.argv[2])) if writable else real(path, False))
 journal.Record.create(Path(sys.argv[1]), {"plan": 1, "engine": 2})
 """

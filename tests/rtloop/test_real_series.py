@@ -20,10 +20,11 @@ import pytest
 from rtloop import attempts
 from rtloop.config import SessionConfig
 from rtloop.events import Step
-from rtloop.journal import Record, Times, is_blank
+from rtloop.journal import Record, Times
 from rtloop.plan import Plan
 from rtloop.readers import ScannerConfig, read_series
 from rtloop.replay import verify
+from rtloop.schema import is_blank
 from rtloop.volume import Volume
 from tests.rtloop.sites import PATIENCE_S, Site
 from tools.proof.recipe import course_of, scores_of
