@@ -103,6 +103,27 @@ class Atlas:
         """Names of all edges, `A--B`, in the order of `edges`."""
         return tuple(f"{self.labels[a]}{EDGE_JOINT}{self.labels[b]}" for a, b in self.edges())
 
+    def edge_places(self, names: Sequence[str]) -> NDArray[np.int64]:
+        """Places of edges named `A--B`, in either order of their ROIs.
+
+        Raises
+        ------
+        AtlasError
+            If there is no such edge.
+        """
+        own = self.edge_names()
+        known = {name: place for place, name in enumerate(own)}
+        places = []
+        for name in names:
+            turned = EDGE_JOINT.join(reversed(name.split(EDGE_JOINT)))
+            place = known.get(name, known.get(turned))
+            if place is None:
+                raise AtlasError(
+                    f"expected an edge of atlas {self.name} such as {own[0]}, found {name!r}"
+                )
+            places.append(place)
+        return np.array(places, np.int64)
+
     def require_same(self, other: Atlas) -> None:
         """Refuse an atlas with other ROIs or another order.
 

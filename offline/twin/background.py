@@ -24,11 +24,10 @@ from offline.errors import TwinError
 from offline.twin.basis import Basis
 from offline.twin.examples import Examples
 from offline.twin.kernels import ALL, Kernels, Spectrum, Term
-from offline.twin.members import Member
 from offline.twin.mixtures import fit_mixtures
 from offline.twin.shot import infer_codes
 from offline.twin.train import deterministic
-from offline.twin.twin import Twin, digest_of_name
+from offline.twin.twin import Twin
 
 __all__ = ["Background", "backgrounds_of", "training_codes"]
 
@@ -73,12 +72,12 @@ class Background:
     kernels: tuple[_Kernel, ...]
 
     @classmethod
-    def of(cls, member: Member, edges: Float64, codes: Float64) -> Background:
-        """Of a member, from its training people's edges (Fisher z) and codes."""
+    def of(cls, basis: Basis, edges: Float64, codes: Float64) -> Background:
+        """Of a member's basis, and its training people's edges (Fisher z) and codes."""
         unit = codes.std(axis=0)
         unit = np.where(unit > 1e-12, unit, 1.0)
         y = (codes - codes.mean(axis=0)) / unit
-        kernels = Kernels.of(member.basis, edges)
+        kernels = Kernels.of(basis, edges)
         mixtures = fit_mixtures(kernels, y, n_steps=0)
         found = []
         for one in mixtures:
@@ -89,7 +88,7 @@ class Background:
                 _Kernel(one.shares, one.probability, spectrum.vectors, precision, weighted)
             )
         diagonals = {term: kernels.of_term(term)[1] for one in mixtures for term in one.shares}
-        return cls(member.basis, kernels.scores, kernels.unit, diagonals, unit, tuple(found))
+        return cls(basis, kernels.scores, kernels.unit, diagonals, unit, tuple(found))
 
     def effect(self, before: Float64, after: Float64) -> tuple[Float64, Float64]:
         """Change of people's codes, and its covariance.
@@ -170,7 +169,7 @@ def backgrounds_of(
     """
     found = training_codes(twin, training, threads=threads)
     return tuple(
-        Background.of(member, training_fc[own], codes)
+        Background.of(member.basis, training_fc[own], codes)
         for member, (own, codes) in zip(twin.members, found, strict=True)
     )
 
@@ -184,15 +183,13 @@ def training_codes(
             "expected a low-rank twin, whose people have codes, found the whole form; fit a"
             " low-rank twin"
         )
-    names = [digest_of_name(name) for name in training.people]
-    if set(names) != set(twin.people) or len(names) != len(twin.people):
+    folds = twin.folds_of(training.people)
+    known = int(np.sum(folds >= 0))
+    if known < len(twin.people) or known < len(folds):
         raise TwinError(
-            f"expected the {len(twin.people)} people the twin was trained with, found"
-            f" {len(set(names) & set(twin.people))} of them among {len(names)}; give its training"
-            " data"
+            f"expected the {len(twin.people)} people the twin was trained with, found {known} of"
+            f" them among {len(folds)}; give its training data"
         )
-    fold_of = dict(zip(twin.people, twin.folds.tolist(), strict=True))
-    folds = np.array([fold_of[name] for name in names])
     out = []
     with deterministic(threads):
         for member in twin.members:

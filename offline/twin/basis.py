@@ -61,6 +61,14 @@ class Basis:
         scores: Float64 = self.standardised(edges) @ self.components.T
         return scores
 
+    def perceptron_input(self, scores: Float64) -> Float64:
+        """Scores as the perceptron of the whole form takes them: over the SD of the first.
+
+        Each over its own SD, the last components, which are noise, would be as large as the first.
+        """
+        taken: Float64 = scores / self.sd[0]
+        return taken
+
     def block_scores(self, edges: Float64) -> Float64:
         """What each block adds to the scores, shape (n_people, n_blocks, n_components)."""
         z = self.standardised(edges)

@@ -23,7 +23,7 @@ from offline.twin.baselines import Cpm, Demographics, JamesStein, KernelRidge, K
 from offline.twin.further import further_tables
 from offline.twin.intervals import N_DRAWS, compare, evaluate
 from offline.twin.runs import Run, runs_of
-from offline.twin.study import Study, known, shown
+from offline.twin.study import Study
 from offline.twin.twin import Twin
 
 __all__ = ["KS", "NOT_MEASURED", "Evaluation", "evaluate_twin"]
@@ -35,6 +35,7 @@ NO_TWIN = "no twin given"
 N_EXCHANGES = 10
 
 Float64 = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 Say = Callable[[str], None]
 
 
@@ -50,7 +51,7 @@ class Evaluation:
         `response_times`, `choices`, `calibration`, `bold`, `matched`, `stability`, `edges`,
         `interventions`, `cost`, `left_out`.
     settings : dict
-        Of the twin and of this evaluation.
+        Of this evaluation.
     """
 
     name: str
@@ -134,7 +135,7 @@ def evaluate_twin(
         say(f"{run.task} {run.run}: {len(run.rows)} people, response times")
         told = _cases(study, usable, run, runs, ks, threads)
         for seen, (truth, predictions, unknown) in told.items():
-            rows += _rows(run, seen, truth, predictions, unknown, missing, n_draws)
+            rows += _rows(run, seen, truth, predictions, unknown, missing, n_draws, seed)
         if usable is not None:
             exchanged.append(_matched(study, usable, run, n_draws, seed, threads))
     tables = {
@@ -200,10 +201,12 @@ def _cases(
     no_fc = () if z is not None else ("kernel ridge", "CPM")
     if twin is not None:
         unseen["twin"] = _told(study, twin, run, None, threads)
+        own_trials = study.examples.of(run.rows)
     cases = {"connectome only": (data.second_s, unseen, (*absent, *no_fc))}
     for size, told in zip(sizes, by_size, strict=True):
         if twin is not None:
-            told["twin"] = _told(study, twin, run, size if size is not None else -1, threads)
+            keep = run.early if size is None else own_trials.until(size, run.early)
+            told["twin"] = _told(study, twin, run, keep, threads)
         name = "first half" if size is None else f"first {size} trials"
         cases[name] = (data.second_s, told, absent)
     other = next((r for r in runs if r.task == run.task and r.run != run.run), None)
@@ -212,13 +215,12 @@ def _cases(
     return cases
 
 
-def _told(study: Study, twin: Twin, run: Run, k: int | None, threads: int) -> Float64:
-    """The twin's mean RT of the later half; k trials seen, None for none, -1 for the half."""
-    assert study.edges is not None
+def _told(study: Study, twin: Twin, run: Run, seen: Bools | None, threads: int) -> Float64:
+    """The twin's mean RT of the later half, some trials seen or none."""
     own = study.examples.of(run.rows)
-    task = shown(own, run.here & ~run.early)
-    behaviour = None if k is None else known(own, run.first(own, k))
-    return twin.simulate(study.edges[run.rows], task, behaviour, threads=threads).rt_s
+    behaviour = None if seen is None else own.known(seen)
+    z = study.connectomes[run.rows]
+    return twin.simulate(z, own.shown(run.late), behaviour, threads=threads).rt_s
 
 
 def _other_run(study: Study, twin: Twin | None, run: Run, other: Run, threads: int) -> Case:
@@ -236,11 +238,10 @@ def _other_run(study: Study, twin: Twin | None, run: Run, other: Run, threads: i
     told = {"own mean": x, "own mean, fitted line": line}
     if twin is None:
         return y, told, ("twin",)
-    assert study.edges is not None
-    own = study.examples.of(run.rows[both])
-    behaviour = known(own, other.here[at])
-    task = shown(own, run.here[both])
-    found = twin.simulate(study.edges[run.rows[both]], task, behaviour, threads=threads)
+    rows = run.rows[both]
+    own = study.examples.of(rows)
+    behaviour, task = own.known(other.here[at]), own.shown(run.here[both])
+    found = twin.simulate(study.connectomes[rows], task, behaviour, threads=threads)
     return y, {**told, "twin": found.rt_s}, ()
 
 
@@ -252,9 +253,10 @@ def _rows(
     unknown: Sequence[str],
     missing: str,
     n_draws: int,
+    seed: int,
 ) -> list[dict[str, Any]]:
     """One row a predictor; the twin first."""
-    figures = evaluate(truth, predictions, n_draws)
+    figures = evaluate(truth, predictions, n_draws, seed)
     about = {"task": run.task, "run": run.run, "seen": seen, "n": len(truth)}
     rows = []
     for name in sorted(predictions, key=lambda name: name != "twin"):
@@ -265,7 +267,7 @@ def _rows(
             "rmse_high_ms": 1e3 * rmse.high, "note": "",
         }  # fmt: skip
         if "twin" in predictions and name != "twin":
-            gain = compare(truth, predictions, "twin", name, n_draws)
+            gain = compare(truth, predictions, "twin", name, n_draws, seed)
             row |= {
                 "r_gain": gain["r"].value,
                 "r_gain_low": gain["r"].low,
@@ -292,9 +294,8 @@ def _matched(
     study: Study, twin: Twin, run: Run, n_draws: int, seed: int, threads: int
 ) -> dict[str, Any]:
     """r with people's own connectomes less r with those of others of their fold."""
-    assert study.edges is not None
-    z, truth = study.edges[run.rows], run.data.second_s
-    task = shown(study.examples.of(run.rows), run.here & ~run.early)
+    z, truth = study.connectomes[run.rows], run.data.second_s
+    task = study.examples.of(run.rows).shown(run.late)
     own = twin.simulate(z, task, threads=threads).rt_s
     rng = np.random.default_rng((seed, 5))
     others = []

@@ -115,21 +115,66 @@ class Examples:
         """
         if k < 0:
             raise TwinError(f"expected k >= 0 trials, found {k}")
-        shape = self.log_rt.shape
-        known = np.isfinite(self.log_rt).reshape(len(self.people), -1)
+        return self.known(self.until(k))
+
+    def until(self, k: int, among: Bools | None = None) -> Bools:
+        """The first `k` correct trials and what lies before them, (n_people, n_segments, n_slots).
+
+        Parameters
+        ----------
+        k : int
+        among : ndarray of bool, shape (n_people, n_segments, n_slots), or None
+            Trials that count; None for all.
+        """
+        among = np.ones(self.log_rt.shape, bool) if among is None else among
+        correct = (among & np.isfinite(self.log_rt)).reshape(len(self.people), -1)
         # slots are in order of time: runs one after another, segments and trials within them
-        before = np.cumsum(known, axis=1) - known < k
-        keep = before.reshape(shape)
-        last = int(np.flatnonzero(keep.any(axis=(0, 2))).max(initial=0)) + 1
-        blank = replace(
+        before = np.cumsum(correct, axis=1) - correct < k
+        return np.asarray(among & before.reshape(among.shape))
+
+    def shown(self, keep: Bools) -> Examples:
+        """What is to be done: only trials kept are trials; segments nobody needs are left out.
+
+        Parameters
+        ----------
+        keep : ndarray of bool, shape (n_people, n_segments, n_slots)
+
+        Raises
+        ------
+        TwinError
+            If no trial is kept.
+        """
+        if not keep.any():
+            raise TwinError("expected a trial of somebody, found none; keep some")
+        some = replace(
+            self,
+            onset=np.where(keep, self.onset, -1),
+            end=np.where(keep, self.end, -1),
+            condition=np.where(keep, self.condition, -1),
+        )
+        return some._needed(keep)
+
+    def known(self, keep: Bools) -> Examples:
+        """What was done: responses of trials kept, of all others nothing is known.
+
+        Parameters
+        ----------
+        keep : ndarray of bool, shape (n_people, n_segments, n_slots)
+        """
+        some = replace(
             self,
             log_rt=np.where(keep, self.log_rt, np.nan),
             choice=np.where(keep, self.choice, -1),
             response_step=np.where(keep, self.response_step, -1),
             bold=np.full_like(self.bold, np.nan),
         )
-        segments = np.broadcast_to(np.arange(last), (len(self.people), last))
-        return blank.parts(segments)
+        return some._needed(keep)
+
+    def _needed(self, keep: Bools) -> Examples:
+        """Segments with a trial of anybody that is kept, or else the first."""
+        needed = np.flatnonzero(keep.any(axis=(0, 2)))
+        needed = needed if len(needed) else np.zeros(1, np.int64)
+        return self.parts(np.broadcast_to(needed, (len(self.people), len(needed))))
 
     def _taken(self, take, people: tuple[str, ...]) -> Examples:  # type: ignore[no-untyped-def]  # of arrays of any type
         arrays = {

@@ -18,7 +18,7 @@ from offline.twin.intervene import ask
 from offline.twin.outcomes import Target, measured_responses, outcomes
 from offline.twin.recovery import truth_tables
 from offline.twin.runs import Run
-from offline.twin.study import Study, known, shown
+from offline.twin.study import Study
 from offline.twin.train import deterministic
 from offline.twin.twin import Twin
 
@@ -28,10 +28,11 @@ Float64 = NDArray[np.float64]
 N_BINS = 5
 K_CHOICES = 10
 SMALL = 1e-6
+N_OUTCOMES = 3
+"""Of a trial, in this order: correct, wrong, missed."""
+
 RIVALS = {"gain": "rates of the condition", "gain_own": "own rates, first half"}
 """Of the twin's choices: column of its gain, and over what."""
-
-OUTCOMES = ("correct", "wrong", "missed")
 
 
 def further_tables(
@@ -48,14 +49,18 @@ def further_tables(
     choices, bins = [], []
     for run in runs:
         say(f"{run.task} {run.run}: choices and BOLD")
-        found, calibrated = _choices(study, twin, run, missing, n_draws, threads)
+        found, calibrated = _choices(study, twin, run, missing, n_draws, seed, threads)
         choices += found
         bins += calibrated
     return {
         "choices": pd.DataFrame(choices),
         "calibration": pd.DataFrame(bins or [_absent(missing)]),
         "bold": pd.DataFrame(
-            [row for run in runs for row in _bold(study, twin, run, missing, threads)]
+            [
+                row
+                for run in runs
+                for row in _bold(study, twin, run, missing, n_draws, seed, threads)
+            ]
         ),
         "stability": pd.DataFrame(list(_stability(study, twin, runs[0], missing, threads))),
         **truth_tables(study, twin, missing, seed, threads),
@@ -64,11 +69,11 @@ def further_tables(
 
 
 def _choices(
-    study: Study, twin: Twin | None, run: Run, missing: str, n_draws: int, threads: int
+    study: Study, twin: Twin | None, run: Run, missing: str, n_draws: int, seed: int, threads: int
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Log loss of correct, wrong and missed in the later half, a trial; and its calibration."""
     own = study.examples.of(run.rows)
-    late = run.here & ~run.early
+    late = run.late
     what = _what_happened(own)
     about = {"task": run.task, "run": run.run, "n": len(run.rows)}
     told = {
@@ -82,15 +87,15 @@ def _choices(
         why = missing
     else:
         why = ""
-        task = shown(own, late)
-        z = study.edges[run.rows]  # type: ignore[index]  # a twin needs edges
+        task = own.shown(late)
+        z = study.connectomes[run.rows]
         for name, k in (("twin, connectome only", None), (f"twin, first {K_CHOICES}", K_CHOICES)):
-            seen = None if k is None else known(own, run.first(own, k))
+            seen = None if k is None else own.known(own.until(k, run.early))
             p = twin.simulate(z, task, seen, threads=threads).probabilities
             told[name] = _spread(_by_outcome(p, task), own, late)
     if why:
         unknown = [{**about, "predictor": "twin", "note": f"not measured: {why}"}]
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng((seed, 7))
     draws = rng.integers(0, len(run.rows), (n_draws, len(run.rows)))
     losses = {name: _loss(p, what, late) for name, p in told.items()}
     rows, bins = [], []
@@ -111,14 +116,14 @@ def _choices(
 
 
 def _what_happened(examples: Examples) -> NDArray[np.int64]:
-    """Place in `OUTCOMES` of every trial, -1 where there is none."""
+    """Outcome of every trial, -1 where there is none."""
     what = np.where(np.isfinite(examples.log_rt), 0, 1)
     what = np.where(examples.choice == examples.n_actions, 2, what)
     return np.where(examples.onset >= 0, what, -1)
 
 
 def _by_outcome(p: Float64, task: Examples) -> Float64:
-    """Probabilities of `OUTCOMES` from those of the actions."""
+    """Probabilities of outcomes from those of the actions."""
     answer = np.maximum(task.answer, 0)[..., None]
     right = np.take_along_axis(p, answer, axis=-1)[..., 0]
     missed = p[..., -1]
@@ -127,24 +132,23 @@ def _by_outcome(p: Float64, task: Examples) -> Float64:
 
 def _spread(p: Float64, own: Examples, late: NDArray[np.bool_]) -> Float64:
     """Back from the segments that were run to all of them."""
-    out = np.full((*own.onset.shape, 3), np.nan)
+    out = np.full((*own.onset.shape, N_OUTCOMES), np.nan)
     out[:, np.flatnonzero(late.any(axis=(0, 2)))] = p
     return out
 
 
 def _rates_of_others(own: Examples, run: Run, what: NDArray[np.int64]) -> Float64:
     """Of each condition, in the later halves of the people of other folds."""
-    out = np.full((*what.shape, 3), np.nan)
-    late = run.here & ~run.early
+    out = np.full((*what.shape, N_OUTCOMES), np.nan)
     for train, test in run.held_out():
         for place in range(len(own.conditions)):
             kind = own.condition == place
-            seen = what[train][(kind & late)[train]]
+            seen = what[train][(kind & run.late)[train]]
             if not len(seen):
                 continue
-            rates = (np.bincount(seen, minlength=3) + 0.5) / (len(seen) + 1.5)
+            rates = (np.bincount(seen, minlength=N_OUTCOMES) + 0.5) / (len(seen) + 1.5)
             block = out[test]
-            block[(kind & late)[test]] = rates
+            block[(kind & run.late)[test]] = rates
             out[test] = block
     return out
 
@@ -152,7 +156,9 @@ def _rates_of_others(own: Examples, run: Run, what: NDArray[np.int64]) -> Float6
 def _own_rates(own: Examples, run: Run, what: NDArray[np.int64]) -> Float64:
     """The person's first half, worth as much as it is beside the others' rates (20 trials)."""
     prior = _rates_of_others(own, run, what)
-    counts = np.stack([(run.early & (what == k)).sum(axis=(1, 2)) for k in range(3)], axis=1)
+    counts = np.stack(
+        [(run.early & (what == k)).sum(axis=(1, 2)) for k in range(N_OUTCOMES)], axis=1
+    )
     both = 20.0 * prior + counts[:, None, None, :]
     return np.asarray(both / both.sum(axis=-1, keepdims=True))
 
@@ -183,7 +189,7 @@ def _bins(
 
 
 def _bold(
-    study: Study, twin: Twin | None, run: Run, missing: str, threads: int
+    study: Study, twin: Twin | None, run: Run, missing: str, n_draws: int, seed: int, threads: int
 ) -> Iterator[dict[str, Any]]:
     """Each region's response of each person, told from the connectome, and by the group's map."""
     about = {"task": run.task, "run": run.run}
@@ -192,8 +198,8 @@ def _bold(
         why = missing if twin is None else "no BOLD of these people, or none in the twin"
         yield {**about, "note": f"not measured: {why}"}
         return
-    own = shown(own, run.here)
-    z = study.edges[run.rows]  # type: ignore[index]  # a twin needs edges
+    own = own.shown(run.here)
+    z = study.connectomes[run.rows]
     kinds = sorted({own.conditions[c] for c in np.unique(own.condition) if c >= 0})
     names: list[str | None] = [None, *kinds]
     for condition in names:
@@ -210,8 +216,8 @@ def _bold(
             for train, test in run.held_out():
                 group[test] = GroupMap().fit(y[train][:, None]).map_[0]
             both = {"twin": told[place][there], "group map": group[there]}
-            figures = evaluate(y[there], both)
-            gain = compare(y[there], both, "twin", "group map")["rmse"]
+            figures = evaluate(y[there], both, n_draws, seed)
+            gain = compare(y[there], both, "twin", "group map", n_draws, seed)["rmse"]
             yield {
                 **about, "region": region, "condition": condition or "all trials",
                 "n": int(there.sum()), "r": figures["twin"]["r"].value,
@@ -229,8 +235,8 @@ def _stability(
     if twin is None or study.edges is None:
         yield {"over": "seeds, folds, rest runs", "note": f"not measured: {missing}"}
         return
-    z = study.edges[run.rows]
-    task = shown(study.examples.of(run.rows), run.here)
+    z = study.connectomes[run.rows]
+    task = study.examples.of(run.rows).shown(run.here)
     with deterministic(threads):
         told = np.array(
             [outcomes(m, task, m.who(z), [Target("rt")])[0] for m in twin.members]
@@ -269,7 +275,7 @@ def _less_fold_means(values: Float64, run: Run) -> Float64:
 def _cost(
     study: Study, twin: Twin | None, run: Run, missing: str, threads: int
 ) -> Iterator[dict[str, Any]]:
-    """CPU time of using the twin, and what it took to train."""
+    """Members, their epochs and size, and the CPU time of using them."""
     if twin is None or study.edges is None:
         yield {"what": "twin", "note": f"not measured: {missing}"}
         return
@@ -279,13 +285,13 @@ def _cost(
     n = sum(values.numel() for values in twin.members[0].parameters.values())
     yield {"what": "parameters of the network", "value": float(n), "unit": ""}
     own = study.examples.of(run.rows)
-    task = shown(own, run.here)
+    z, task = study.connectomes[run.rows], own.shown(run.here)
     for name, seen in (
         ("connectome only", None),
-        (f"first {K_CHOICES} trials", known(own, run.first(own, K_CHOICES))),
+        (f"first {K_CHOICES} trials", own.known(own.until(K_CHOICES, run.early))),
     ):
         start_s = time.process_time()
-        twin.simulate(study.edges[run.rows], task, seen, threads=threads)
+        twin.simulate(z, task, seen, threads=threads)
         cost_ms = 1e3 * (time.process_time() - start_s) / len(run.rows)
         yield {"what": f"a person's run, {name}", "value": cost_ms, "unit": "ms CPU", "note": ""}
 

@@ -35,10 +35,9 @@ from offline.twin.outcomes import Target, outcomes, slopes, targets_of, with_vol
 from offline.twin.train import deterministic
 from offline.twin.twin import Twin
 
-__all__ = ["ask", "edge_places", "edited_twins", "intervene", "spread_of_edges"]
+__all__ = ["ask", "edited_twins", "intervene"]
 
 Float64 = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
 def intervene(
@@ -71,7 +70,7 @@ def edited_twins(
     backgrounds: Sequence[Background] | None = None,
 ) -> Intervention:
     """`intervene` for edges that were checked already, (n_people, n_edges)."""
-    edited = edit_connectomes(z, twin.atlas, edges, delta_z, *spread_of_edges(twin))
+    edited = edit_connectomes(z, twin.atlas, edges, delta_z, *twin.edge_spread())
     far = twin.outside(edited.before, task.people) | twin.outside(edited.after, task.people)
     refused = tuple(
         why or ("outside the people it was trained with" if out else "")
@@ -117,35 +116,6 @@ def ask(
     as_they_are = Edited(z, z, np.zeros(len(z)), ("",) * len(z))
     before, _, _ = _before_and_after(twin, as_they_are, task, behaviour, asked, threads, None)
     return before
-
-
-def edge_places(twin: Twin, names: Sequence[str]) -> Ints:
-    """Places of edges named `A--B`, in either order of their ROIs.
-
-    Raises
-    ------
-    TwinError
-        If the twin's atlas has no such edge.
-    """
-    known = {name: k for k, name in enumerate(twin.atlas.edge_names())}
-    out = []
-    for name in names:
-        turned = "--".join(reversed(name.split("--")))
-        place = known.get(name, known.get(turned))
-        if place is None:
-            raise TwinError(
-                f"expected an edge of atlas {twin.atlas.name} such as"
-                f" {twin.atlas.edge_names()[0]}, found {name!r}"
-            )
-        out.append(place)
-    return np.array(out, np.int64)
-
-
-def spread_of_edges(twin: Twin) -> tuple[Float64, Float64]:
-    """Mean and SD of every edge between training people, each (n_edges,): means over members."""
-    bases = list({id(member.basis): member.basis for member in twin.members}.values())
-    mean = np.mean([basis.mean for basis in bases], axis=0)
-    return mean, np.mean([basis.scale for basis in bases], axis=0)
 
 
 def _before_and_after(

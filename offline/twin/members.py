@@ -53,14 +53,5 @@ class Member:
             Fisher z.
         """
         if self.map is None:
-            return self.standardised(self.basis.scores(edges))
+            return self.basis.perceptron_input(self.basis.scores(edges))
         return self.map.codes(self.basis.block_scores(edges))
-
-    def standardised(self, scores: Float64) -> Float64:
-        """Scores as the perceptron takes them: all divided by one number, the SD of the first.
-
-        Divided by their own SD each, the last components, which are noise, would be as large as
-        the first.
-        """
-        out: Float64 = scores / self.basis.sd[0]
-        return out

@@ -11,12 +11,12 @@ from sklearn.metrics import average_precision_score
 
 from offline.twin.background import Background, backgrounds_of
 from offline.twin.baselines import KernelRidge
-from offline.twin.intervene import edited_twins, spread_of_edges
+from offline.twin.intervene import edited_twins
 from offline.twin.outcomes import Target
 from offline.twin.screen import importance
 from offline.twin.study import Study
 from offline.twin.synthetic import SyntheticPeople
-from offline.twin.twin import Twin, digest_of_name
+from offline.twin.twin import Twin
 
 __all__ = ["truth_tables"]
 
@@ -53,8 +53,7 @@ def truth_tables(
 
 def _recovered(study: Study, twin: Twin, truth: SyntheticPeople) -> Iterator[dict[str, Any]]:
     """Average precision of the planted edges among all."""
-    assert study.edges is not None
-    z, examples = study.edges, study.examples
+    z, examples = study.connectomes, study.examples
     planted = np.isin(np.arange(z.shape[1]), truth.planted)
     y = np.nanmean(np.exp(examples.log_rt), axis=(1, 2))
     ridge = KernelRidge("linear").fit(z, y)
@@ -70,11 +69,10 @@ def _edits(
     study: Study, twin: Twin, truth: SyntheticPeople, seed: int, threads: int
 ) -> Iterator[dict[str, Any]]:
     """True and predicted effects of editing each planted circuit."""
-    assert study.edges is not None
-    z, examples = study.edges, study.examples
+    z, examples = study.connectomes, study.examples
     place = {name: k for k, name in enumerate(truth.people["participant"])}
     at = np.array([place[name] for name in examples.people])
-    _, sd = spread_of_edges(twin)
+    _, sd = twin.edge_spread()
     known = _backgrounds(study, twin, threads)
     rng = np.random.default_rng((seed, 6))
     for number in (0, 1):
@@ -99,10 +97,7 @@ def _edits(
 
 def _backgrounds(study: Study, twin: Twin, threads: int) -> tuple[Background, ...] | None:
     """For effects in their own size, where all whom the twin was trained with are here."""
-    assert study.edges is not None
-    trained = set(twin.people)
-    names = study.examples.people
-    rows = np.flatnonzero([digest_of_name(name) in trained for name in names])
-    if len(rows) < len(trained) or twin.settings.form != "low_rank":
+    rows = np.flatnonzero(twin.folds_of(study.examples.people) >= 0)
+    if len(rows) < len(twin.people) or twin.settings.form != "low_rank":
         return None
-    return backgrounds_of(twin, study.edges[rows], study.examples.of(rows), threads=threads)
+    return backgrounds_of(twin, study.connectomes[rows], study.examples.of(rows), threads=threads)

@@ -1,12 +1,13 @@
 """All tables that a folder of the public release lets one compute, without a twin.
 
-`reproduce` is what one command runs where the data are at hand: behaviour alone, behaviour from
+`fcnef twin reproduce` runs it where the data are at hand: behaviour alone, behaviour from
 connectivity of people never seen (kernel ridge, CPM, the same on connectivity shuffled between
 people), and how much of a person's activation map the others' mean map tells.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ Float64 = NDArray[np.float64]
 
 def reproduce(
     root: str | Path,
-    labels: list[str] | None = None,
+    labels: Sequence[str] | None = None,
     n_folds: int = N_FOLDS,
     n_repeats: int = 5,
     seed: int = 0,
@@ -56,7 +57,7 @@ def reproduce(
     ----------
     root : str or Path
         Folder of OpenNeuro ds005237.
-    labels : list of str or None
+    labels : sequence of str or None
         Names of its regions.
     n_folds, n_repeats : int
         Folds of people, and times they are dealt anew.

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from offline.twin.examples import Examples
 from offline.twin.study import Study
 from offline.twin.tables import RunData, run_data
 from offline.twin.train import deal_people
-from offline.twin.twin import Twin, digest_of_name
+from offline.twin.twin import Twin
 
 __all__ = ["Run", "runs_of"]
 
@@ -49,13 +48,10 @@ class Run:
         for fold in np.unique(self.folds):
             yield np.flatnonzero(self.folds != fold), np.flatnonzero(self.folds == fold)
 
-    def first(self, own: Examples, k: int) -> NDArray[np.bool_]:
-        """The first k correct trials of the first half and what lies before them; -1 for all."""
-        if k < 0:
-            return self.early
-        there = np.isfinite(np.where(self.early, own.log_rt, np.nan)).reshape(len(self.rows), -1)
-        before = np.cumsum(there, axis=1) - there < k
-        return np.asarray(self.early & before.reshape(self.early.shape))
+    @property
+    def late(self) -> NDArray[np.bool_]:
+        """Trials of this run's later half."""
+        return np.asarray(self.here & ~self.early)
 
 
 def runs_of(study: Study, twin: Twin | None, seed: int) -> Iterator[Run]:
@@ -64,9 +60,8 @@ def runs_of(study: Study, twin: Twin | None, seed: int) -> Iterator[Run]:
     if twin is None:
         folds = deal_people(study.sites, len(names), N_FOLDS, seed)
     else:
-        fold_of = dict(zip(twin.people, twin.folds.tolist(), strict=True))
         # people who are new to the twin are told by all members: a fold of their own
-        folds = np.array([fold_of.get(digest_of_name(name), -1) for name in names])
+        folds = twin.folds_of(names)
     for (task, number), code in study.runs.items():
         data = run_data(study.trials.of(task, number), study.spec(task))
         if len(data.people) < 20:

@@ -27,7 +27,7 @@ from offline.twin.background import Background, training_codes
 from offline.twin.edit import PLAUSIBLE_SD
 from offline.twin.effects import NO_INTERVAL, Intervention
 from offline.twin.examples import Examples
-from offline.twin.intervene import edited_twins, spread_of_edges
+from offline.twin.intervene import edited_twins
 from offline.twin.outcomes import Target
 from offline.twin.slopes import code_slopes, edge_slopes
 from offline.twin.twin import Twin
@@ -153,7 +153,7 @@ def permutation_null(
         if say is not None:
             say(f"null: permutation {number + 1} of {n_permutations}")
     backgrounds = tuple(
-        Background.of(member, known[own], codes)
+        Background.of(member.basis, known[own], codes)
         for member, (own, codes) in zip(twin.members, found, strict=True)
     )
     return Null(target, t, largest, backgrounds)
@@ -206,7 +206,7 @@ def recommend(
             f" {direction}, {size_sd:g} and {n_exact}"
         )
     z = twin.edges_of(fc, task.people)
-    mean, sd = spread_of_edges(twin)
+    mean, sd = twin.edge_spread()
     step = direction * np.sign(null.t) * size_sd * sd
     away = np.abs(z + step - mean)
     leaves = (away > PLAUSIBLE_SD * sd) & (away > np.abs(z - mean))

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offline.twin.examples import Examples
-from offline.twin.intervene import spread_of_edges
 from offline.twin.members import Member
 from offline.twin.outcomes import Target, slopes, with_volumes
 from offline.twin.train import deterministic
@@ -59,7 +58,7 @@ def edge_slopes(
     """
     z = twin.edges_of(fc, task.people)
     by_who = code_slopes(twin, z, task, target, behaviour, everyone, threads)
-    _, sd = spread_of_edges(twin)
+    _, sd = twin.edge_spread()
     total, counts = np.zeros(z.shape), np.zeros((len(z), 1))
     for member, slope in zip(twin.members, by_who, strict=True):
         rows = np.flatnonzero(np.isfinite(slope).all(axis=1))

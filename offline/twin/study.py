@@ -1,9 +1,11 @@
 """What a twin is fitted to and judged on, from wherever it lies: connectomes beside behaviour.
 
-A source is a cohort's folder with a table of trials, the folder of the public release, a table of
-trials alone (then nothing that needs connectomes is measured), or simulated people:
+A source is a cohort's folder with trials, the folder of the public release, trials alone (then
+nothing that needs connectomes is measured), or simulated people:
 
     synthetic:FORM[:SEED[:PEOPLE[:ROIS]]]      such as synthetic:gated:1:228:100
+
+Trials are a joined table, or a folder of BIDS events such as `fcnef task` writes.
 """
 
 from __future__ import annotations
@@ -25,12 +27,11 @@ from offline.twin.synthetic import FORMS, SyntheticPeople, people_with_truth
 from offline.twin.synthetic_runs import REGIONS
 from offline.twin.tables import read_demographics
 from offline.twin.tasks import MATCHING, STROOP, Bold, TaskSpec, encode
-from offline.twin.trials import Trials, read_trials
+from offline.twin.trials import Trials, read_events, read_trials
 
-__all__ = ["Study", "known", "open_study", "shown"]
+__all__ = ["Study", "open_study"]
 
 Float64 = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,22 @@ class Study:
     truth: SyntheticPeople | None = None
 
     @property
+    def connectomes(self) -> Float64:
+        """`edges`, where they are needed.
+
+        Raises
+        ------
+        TwinError
+            If the study has none.
+        """
+        if self.edges is None:
+            raise TwinError(
+                f"expected connectomes, found behaviour alone in {self.name}; give a cohort or a"
+                " release"
+            )
+        return self.edges
+
+    @property
     def sites(self) -> list[str] | None:
         """Of everybody, where the table has them."""
         return list(self.people["site"].astype(str)) if "site" in self.people else None
@@ -111,11 +128,11 @@ def open_study(
     Parameters
     ----------
     source : str or Path
-        A cohort, a folder of the release, a table of trials, or `synthetic:…`.
+        A cohort, a folder of the release, trials, or `synthetic:…`.
     trials : str, Path or None
-        Table of trials, for a cohort.
+        Table of trials or folder of BIDS events, for a cohort.
     people : str, Path or None
-        Participants table, for a table of trials alone.
+        Participants table, for trials alone.
     tasks : sequence of TaskSpec
     regions : sequence of str
         Of the release, whose BOLD is to be predicted.
@@ -127,60 +144,49 @@ def open_study(
     Raises
     ------
     TwinError
-        If the source is none of these, or nobody is left.
+        If the source is none of these, has no use for what is given beside it, or nobody is left.
     CohortError, TaskError, AtlasError
         If a file is not what it should be.
     """
-    text = str(source)
+    text, path = str(source), Path(source)
+    given = {
+        "trials": trials, "people": people, "regions": regions, "labels": labels, "bold": bold,
+    }  # fmt: skip
     if text.startswith("synthetic:"):
+        _require_use("simulated people", given, "bold")
         return _synthetic(text, bold)
-    path = Path(source)
-    if path.is_file():
-        return _behaviour_alone(path, people, tasks)
     if (path / "participants.tsv").is_file():
+        _require_use("a release", given, "regions", "labels")
         return _release(path, tasks, regions, labels)
+    if path.is_file() or _event_files(path):
+        _require_use("trials alone", given, "people")
+        return _behaviour_alone(path, people, tasks)
     if path.is_dir():
+        _require_use("a cohort", given, "trials")
         return _cohort(path, trials, tasks)
     raise TwinError(
-        f"expected a cohort, a release, a table of trials or synthetic:FORM, found {text!r}; check"
-        " the path"
+        f"expected a cohort, a release, trials or synthetic:FORM, found {text!r}; check the path"
     )
 
 
-def shown(examples: Examples, keep: Bools) -> Examples:
-    """What is to be done: only trials kept are trials; segments that nobody needs are left out.
-
-    Parameters
-    ----------
-    examples : Examples
-    keep : ndarray of bool, shape (n_people, n_segments, n_slots)
-    """
-    some = replace(
-        examples,
-        onset=np.where(keep, examples.onset, -1),
-        end=np.where(keep, examples.end, -1),
-        condition=np.where(keep, examples.condition, -1),
-    )
-    return _columns(some, keep)
+def _require_use(kind: str, given: Mapping[str, object], *used: str) -> None:
+    """Nothing that is given may go unused in silence."""
+    unused = [name for name, value in given.items() if value and name not in used]
+    if unused:
+        raise TwinError(
+            f"expected {' and '.join(used)} at most beside {kind}, found {', '.join(unused)}; leave"
+            " that out"
+        )
 
 
-def known(examples: Examples, keep: Bools) -> Examples:
-    """What was done: responses of trials kept, of all others nothing is known."""
-    some = replace(
-        examples,
-        log_rt=np.where(keep, examples.log_rt, np.nan),
-        choice=np.where(keep, examples.choice, -1),
-        response_step=np.where(keep, examples.response_step, -1),
-        bold=np.full_like(examples.bold, np.nan),
-    )
-    return _columns(some, keep)
+def _event_files(path: Path) -> list[Path]:
+    """BIDS events in a folder and those below it."""
+    return sorted([*path.rglob("sub-*_events.tsv"), *path.rglob("sub-*_events.tsv.gz")])
 
 
-def _columns(examples: Examples, keep: Bools) -> Examples:
-    needed = np.flatnonzero(keep.any(axis=(0, 2)))
-    if not len(needed):
-        raise TwinError("expected a trial of somebody, found none; keep some")
-    return examples.parts(np.broadcast_to(needed, (len(examples.people), len(needed))))
+def _trials(path: Path) -> Trials:
+    """Of a joined table, or of a folder of BIDS events."""
+    return read_events(_event_files(path)) if path.is_dir() else read_trials(path)
 
 
 def _synthetic(text: str, bold: bool) -> Study:
@@ -209,7 +215,7 @@ def _synthetic(text: str, bold: bool) -> Study:
 
 
 def _behaviour_alone(path: Path, people: str | Path | None, tasks: Sequence[TaskSpec]) -> Study:
-    trials = read_trials(path)
+    trials = _trials(path)
     table = pd.DataFrame(index=list(trials.people))
     if people is not None:
         table = read_demographics(people)
@@ -235,9 +241,7 @@ def _cohort(path: Path, trials: str | Path | None, tasks: Sequence[TaskSpec]) ->
 
     cohort = Cohort.open(path)
     if trials is None:
-        raise TwinError(
-            f"cohort {path}: expected a table of trials beside it, found none; give --trials"
-        )
+        raise TwinError(f"cohort {path}: expected trials beside it, found none; give --trials")
     table = cohort.people
     names = table["participant"].astype(str).str.removeprefix("sub-")
     z = np.asarray(cohort.z.read(slice(0, cohort.atlas.n_edges)), np.float64)
@@ -248,7 +252,7 @@ def _cohort(path: Path, trials: str | Path | None, tasks: Sequence[TaskSpec]) ->
     first = first[~first.index.duplicated()].rename(columns={"diagnosis": "group"})
     columns = [name for name in ("age", "sex", "site", "group") if name in first]
     return _assembled(
-        str(cohort.about.get("description") or path.name), read_trials(trials), tasks,
+        str(cohort.about.get("description") or path.name), _trials(Path(trials)), tasks,
         first[columns], cohort.atlas, edges, None, (),
     )  # fmt: skip
 

@@ -242,7 +242,7 @@ class _Run:
         if settings.form == "low_rank":
             codes = torch.from_numpy(_first_codes(own, settings.rank, rng)).to(device)
         else:
-            codes = torch.from_numpy((scores / basis.sd[0]).astype(np.float32)).to(device)
+            codes = torch.from_numpy(basis.perceptron_input(scores).astype(np.float32)).to(device)
         return cls(
             settings, shape, basis, own, examples.of(held), scores, basis.scores(edges[held]),
             parameters, codes, Adam({**parameters, "codes": codes}), dict(parameters),
@@ -290,7 +290,7 @@ class _Run:
             found = fit_code_map(self.inner_scores[:, None], codes)
             told = found.codes(self.held_scores[:, None])
         else:
-            told = self.held_scores / self.basis.sd[0]
+            told = self.basis.perceptron_input(self.held_scores)
         total = 0.0
         with torch.no_grad():
             for begin in range(0, len(told), self.settings.batch):

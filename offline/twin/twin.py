@@ -276,12 +276,21 @@ class Twin:
         )
         return codes
 
+    def folds_of(self, people: Iterable[str]) -> Ints:
+        """Fold in which each was left out, shape (n_people,); -1 for people it does not know."""
+        fold_of = dict(zip(self.people, self.folds.tolist(), strict=True))
+        return np.array([fold_of.get(digest_of_name(name), -1) for name in people], np.int64)
+
     def may_tell(self, member: Member, people: Iterable[str]) -> NDArray[np.bool_]:
         """Whom a member was not trained with, shape (n_people,)."""
-        fold_of = dict(zip(self.people, self.folds.tolist(), strict=True))
-        return np.array(
-            [fold_of.get(digest_of_name(name), member.fold) == member.fold for name in people]
-        )
+        folds = self.folds_of(people)
+        return np.asarray((folds == member.fold) | (folds < 0))
+
+    def edge_spread(self) -> tuple[Float64, Float64]:
+        """Mean and SD of every edge between training people, each (n_edges,): mean over members."""
+        bases = list({id(member.basis): member.basis for member in self.members}.values())
+        mean = np.mean([basis.mean for basis in bases], axis=0)
+        return mean, np.mean([basis.scale for basis in bases], axis=0)
 
     def outside(self, fc: ArrayLike, people: Sequence[str]) -> NDArray[np.bool_]:
         """Whose connectome is outside the training distribution of most members that may tell."""

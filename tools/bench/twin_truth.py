@@ -224,11 +224,11 @@ def _edits(
 ) -> list[Row]:
     """True and predicted change of RT of new people, circuit by circuit, s."""
     from offline.twin.background import backgrounds_of
-    from offline.twin.intervene import intervene, spread_of_edges
+    from offline.twin.intervene import intervene
 
     rng = np.random.default_rng((seed, 4))
     known = backgrounds_of(twin, people.edges[: len(training.people)], training)
-    _, sd = spread_of_edges(twin)
+    _, sd = twin.edge_spread()
     others = np.setdiff1d(np.arange(people.atlas.n_edges), people.planted)
     half = len(people.planted) // 2
     circuits = {

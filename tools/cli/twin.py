@@ -1,86 +1,37 @@
 """`fcnef twin`: people's twins, fitted, judged, asked, and asked what would change.
 
-A source of people is a cohort with a table of trials, a folder of the public release, a table of
-trials alone (baselines only), or `synthetic:FORM:SEED:PEOPLE:ROIS`.
+A source of people is a cohort with trials, a folder of the public release, trials alone (baselines
+only), or `synthetic:FORM:SEED:PEOPLE:ROIS`. Trials are a joined table, or a folder of BIDS events.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import resource
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import cyclopts
 import numpy as np
 import pandas as pd
 
 from offline.errors import TwinError
-from offline.twin.study import Study, open_study
-from tools.intervening import Edit, edited, kind, require_edges_of, say, screened, write
+from tools.twins.files import about_file, kind, load, say, write
+from tools.twins.intervening import Asked, Edit, edited, screened
+from tools.twins.people import People
 
 __all__ = ["twin"]
 
 twin = cyclopts.App(
     name="twin",
     help="Twins: a connectome generates a person who does the task.",
-    help_epilogue="Example:\n\n```text\nfcnef twin evaluate synthetic:gated:1 --twin t\n```",
+    help_epilogue="Example:\n\n```text\nfcnef twin fit synthetic:gated:1 --out t\n```",
 )
 
 NO_EDIT = Edit()
-
-
-@cyclopts.Parameter(name="*")
-@dataclass(frozen=True)
-class People:
-    """Who.
-
-    Parameters
-    ----------
-    trials
-        Table of trials beside a cohort (`.tsv`, BIDS events joined).
-    people
-        Participants table beside a table of trials.
-    person
-        Only these; everybody if not given.
-    region
-        Regions of the release whose BOLD is predicted.
-    atlas
-        Table of the release's region labels in the order of its files; numbered if not given.
-    bold
-        Of simulated people: with BOLD of two regions.
-    """
-
-    trials: Path | None = None
-    people: Path | None = None
-    person: Annotated[list[str] | None, cyclopts.Parameter(consume_multiple=True)] = None
-    region: Annotated[list[str] | None, cyclopts.Parameter(consume_multiple=True)] = None
-    atlas: Path | None = None
-    bold: bool = False
-
-    def open(self, source: str) -> Study:
-        """The study, those of `person` only."""
-        study = open_study(
-            source,
-            self.trials,
-            self.people,
-            regions=self.region or (),
-            labels=self.atlas,
-            bold=self.bold,
-        )
-        if not self.person:
-            return study
-        names = [name.removeprefix("sub-") for name in self.person]
-        missing = [name for name in names if name not in study.examples.people]
-        if missing:
-            raise TwinError(
-                f"expected people with connectome and usable trials, found no sub-{missing[0]}; see"
-                " who is left out with `fcnef twin evaluate`"
-            )
-        return study.of(names)
+EVERYBODY = People()
 
 
 @cyclopts.Parameter(name="*")
@@ -128,7 +79,7 @@ def fit(
     /,
     *,
     out: Path,
-    who: Annotated[People, cyclopts.Parameter(name="*")] = People(),
+    who: Annotated[People, cyclopts.Parameter(name="*")] = EVERYBODY,
     training: Annotated[Training, cyclopts.Parameter(name="*")] = Training(),
 ) -> None:
     """Fit a twin to people's connectomes and trials.
@@ -155,7 +106,8 @@ def fit(
     if training.without:
         gone = {name.removeprefix("sub-") for name in training.without}
         study = study.of([name for name in study.examples.people if name not in gone])
-    edges, atlas = require_edges_of(study)
+    edges, atlas = study.connectomes, study.atlas
+    assert atlas is not None  # it comes with connectomes
     settings = Settings(
         form=training.form, units=training.units, epochs=training.epochs, folds=training.folds,
         seeds=training.seeds, seed=training.seed,
@@ -198,7 +150,7 @@ def evaluate(
     *,
     out: Path,
     twin: Path | None = None,
-    who: Annotated[People, cyclopts.Parameter(name="*")] = People(),
+    who: Annotated[People, cyclopts.Parameter(name="*")] = EVERYBODY,
     seed: int = 0,
     threads: int = 1,
 ) -> None:
@@ -213,7 +165,7 @@ def evaluate(
     twin
         The twin; without one the baselines alone.
     seed
-        Of draws.
+        Of exchanges and of the draws of intervals.
     threads
         Of the CPU.
 
@@ -226,9 +178,9 @@ def evaluate(
     from offline.twin.evaluate import evaluate_twin
 
     study = who.open(source)
-    fitted = None if twin is None else _load(twin)
+    fitted = None if twin is None else load(twin)
     evaluation = evaluate_twin(study, fitted, seed=seed, threads=threads, say=say)
-    about = _about(twin, fitted) if twin is not None else None
+    about = None if twin is None or fitted is None else about_file(twin, fitted)
     report = write_twin_report(evaluation, out, about_twin=about)
     said = twin_verdict(evaluation)
     print(said.sentence)
@@ -243,7 +195,7 @@ def simulate(
     *,
     twin: Path,
     out: Path,
-    who: Annotated[People, cyclopts.Parameter(name="*")] = People(),
+    who: Annotated[People, cyclopts.Parameter(name="*")] = EVERYBODY,
     seen: int = 0,
     threads: int = 1,
 ) -> None:
@@ -256,7 +208,7 @@ def simulate(
     twin
         The twin.
     out
-        Table (`.tsv`), one row a person.
+        Table (`.tsv`), one row a person; with `response REGION` where the twin has BOLD.
     seen
         Correct trials of the person that are known already (k-shot).
     threads
@@ -266,17 +218,24 @@ def simulate(
     -------
     fcnef twin simulate my-cohort --trials trials.tsv --twin twin --seen 10 --out told.tsv
     """
-    fitted = _load(twin)
+    from offline.twin.intervene import ask
+
+    fitted = load(twin)
     study = who.open(source)
-    edges, _ = require_edges_of(study)
-    task = study.examples
-    told = fitted.simulate(edges, task, task.first(seen) if seen else None, threads=threads)
+    edges, task = study.connectomes, study.examples
+    known = task.first(seen) if seen else None
+    told = fitted.simulate(edges, task, known, threads=threads)
     table = pd.DataFrame({"participant_id": [f"sub-{name}" for name in told.people]})
     table["rt_s"] = told.rt_s
     table["rt_sd_members_s"] = np.nanstd(told.mean_rt_s, axis=0)
     for k, name in enumerate(told.conditions):
         table[f"rt_s {name}"] = np.nanmean(told.condition_rt_s[:, :, k], axis=0)
     table["missed"] = np.nanmean(told.probabilities[..., -1], axis=(1, 2))
+    responses = [f"response:{region}" for region in fitted.regions]
+    if responses:
+        betas = ask(fitted, edges, task, responses, known, threads=threads)
+        for name, values in zip(fitted.regions, np.nanmean(betas, axis=1), strict=True):
+            table[f"response {name}"] = values
     table["members"] = np.isfinite(told.mean_rt_s).sum(axis=0)
     table["outside"] = fitted.outside(edges, told.people)
     write(table, out)
@@ -290,7 +249,7 @@ def intervene(
     *,
     twin: Path,
     out: Path,
-    who: Annotated[People, cyclopts.Parameter(name="*")] = People(),
+    who: Annotated[People, cyclopts.Parameter(name="*")] = EVERYBODY,
     edit: Annotated[Edit, cyclopts.Parameter(name="*")] = NO_EDIT,
     plan: str | None = None,
     threads: int = 1,
@@ -309,8 +268,8 @@ def intervene(
     out
         Folder of tables and the figure.
     plan
-        Participant whose edges are printed as `fcnef plan new` takes them; refused for a
-        synthetic twin, and where the interval covers 0.
+        Participant whose edges are printed as `fcnef plan new` takes them; needs `--edge`, and is
+        refused for a synthetic twin, where the interval covers 0, and where members disagree.
     threads
         Of the CPU.
 
@@ -320,35 +279,47 @@ def intervene(
         --out effects
     fcnef twin intervene my-cohort --trials trials.tsv --twin twin --person p01 --out screened
     """
-    fitted = _load(twin)
-    everybody = dataclasses.replace(who, person=None).open(source)
-    study = who.open(source)
-    edges, _ = require_edges_of(study)
-    sign = -1 if edit.direction == "down" else 1
-    behaviour = study.examples.first(edit.seen) if edit.seen else None
-    if edit.edge:
-        edited(fitted, study, everybody, edges, edit, sign, behaviour, plan, out, threads)
-        return
-    if plan is not None:
+    if plan is not None and not edit.edge:
         raise TwinError("expected --edge with --plan, found none; screen first, then name the edge")
-    screened(fitted, study, everybody, edges, edit, sign, behaviour, out, threads)
+    fitted = load(twin)
+    everybody = who.everybody(source)
+    asked = Asked(fitted, who.chosen(everybody), everybody, edit, threads)
+    if edit.edge:
+        edited(asked, out, plan)
+    else:
+        screened(asked, out)
 
 
-def _load(path: Path) -> Any:
-    from offline.twin.files import load_twin
+@twin.command
+def reproduce(
+    release: Path, /, *, out: Path, atlas: Path | None = None, repeats: int = 5, seed: int = 0
+) -> None:
+    """Write the tables that the public release gives without a twin.
 
-    found = load_twin(path)
-    if found.provenance == "synthetic":
-        print("NOTE: this twin was trained on simulated people; it is no basis for a plan")
-    return found
+    Who is left out; behaviour told by own trials, seen and held out; by connectivity of people
+    never seen, their own and others'; activation maps told by the group's.
 
+    Parameters
+    ----------
+    release
+        Folder of OpenNeuro ds005237.
+    out
+        Folder of the tables (`.tsv`).
+    atlas
+        Table of its region labels in the order of its files; numbered if not given.
+    repeats
+        Times people are dealt to folds anew.
+    seed
+        Of folds and exchanges.
 
-def _about(path: Path, fitted: Any) -> dict[str, Any]:
-    from offline.twin.files import digest_of_file
+    Example
+    -------
+    fcnef twin reproduce ds005237 --out tables
+    """
+    from offline.atlas import Atlas
+    from offline.twin.reproduce import reproduce as tables_of
 
-    return {
-        "sha256": digest_of_file(path),
-        "provenance": fitted.provenance,
-        "atlas": fitted.atlas.name,
-        "settings": dataclasses.asdict(fitted.settings),
-    }
+    labels = None if atlas is None else Atlas.load(atlas).labels
+    for name, table in tables_of(release, labels, n_repeats=repeats, seed=seed).items():
+        write(table, out / f"{name}.tsv")
+        print(f"{out / name}.tsv: {len(table)} rows")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
@@ -28,7 +26,7 @@ def test_it_is_generalised_least_squares():
     scores = basis.scores(edges)
     codes = scores @ rng.standard_normal((scores.shape[1], CODES)) / basis.sd[0]
     codes += rng.standard_normal((N, CODES))
-    known = Background.of(SimpleNamespace(basis=basis), edges, codes)
+    known = Background.of(basis, edges, codes)
     before = edges[:1] + 0.1
     after = before.copy()
     after[:, [3, 50]] += 0.4
@@ -84,7 +82,7 @@ def test_a_planted_effect_has_its_size_and_its_error_is_as_told():
         z = (edges - edges.mean(axis=0)) / edges.std(axis=0)
         true = 0.5 * z[:, planted].sum(axis=1)
         codes = np.stack([true, -true], axis=1) + rng.standard_normal((N, CODES))
-        known = Background.of(SimpleNamespace(basis=basis), edges, codes)
+        known = Background.of(basis, edges, codes)
         after = edges.copy()
         after[:, planted] += 0.5 * edges.std(axis=0)[planted]
         found, spread = known.effect(edges, after)
@@ -97,7 +95,7 @@ def test_a_planted_effect_has_its_size_and_its_error_is_as_told():
 def test_where_nothing_is_edited_nothing_changes():
     rng, edges, basis = drawn(3)
     codes = rng.standard_normal((N, CODES))
-    known = Background.of(SimpleNamespace(basis=basis), edges, codes)
+    known = Background.of(basis, edges, codes)
     found, spread = known.effect(edges[:4], edges[:4])
     assert not found.any()
     assert not spread.any()

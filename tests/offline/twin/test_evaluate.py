@@ -14,7 +14,7 @@ from offline.numerals import interval, number
 from offline.report.twins import twin_verdict, write_twin_report
 from offline.twin.evaluate import evaluate_twin
 from offline.twin.runs import runs_of
-from offline.twin.study import known, open_study, shown
+from offline.twin.study import open_study
 from offline.twin.synthetic import people_with_truth
 
 SOURCE = "synthetic:linear:2:42:30"
@@ -70,8 +70,9 @@ def test_predictions_do_not_depend_on_what_is_predicted(study, fitted):
         log_rt=np.where(late, 1.0 + examples.log_rt, examples.log_rt),
         choice=np.where(late, 0, examples.choice),
     )
-    for k in (None, 2, -1):
-        a, b = (_told(replace(study, examples=e), fitted, run, k, 1) for e in (examples, other))
+    own = examples.of(run.rows)
+    for seen in (None, own.until(2, run.early), run.early):
+        a, b = (_told(replace(study, examples=e), fitted, run, seen, 1) for e in (examples, other))
         assert np.array_equal(a, b)
 
 
@@ -181,14 +182,14 @@ def test_another_atlas_is_refused(study, fitted):
 def test_only_trials_kept_are_shown_and_known(study):
     examples = study.examples.of(np.arange(5))
     keep = (examples.onset >= 0) & (examples.trial < 20)
-    task = shown(examples, keep)
+    task = examples.shown(keep)
     assert (task.onset >= 0).sum() == keep.sum() == 100
     assert task.n_segments < examples.n_segments
-    told = known(examples, keep)
+    told = examples.known(keep)
     assert np.isfinite(told.log_rt).sum() == (np.isfinite(examples.log_rt) & keep).sum()
     assert np.isnan(told.bold).all()
     with pytest.raises(TwinError, match="expected a trial of somebody"):
-        shown(examples, np.zeros_like(keep))
+        examples.shown(np.zeros_like(keep))
 
 
 def test_who_is_not_usable_is_left_out_and_listed(tmp_path):
@@ -219,7 +220,7 @@ def test_who_is_not_usable_is_left_out_and_listed(tmp_path):
         ("synthetic:cubic", "with a form linear"),
         ("synthetic:linear:x", "expected synthetic:FORM"),
         ("synthetic:linear:1:2:3:4", "expected synthetic:FORM"),
-        ("nowhere", "expected a cohort, a release, a table of trials"),
+        ("nowhere", "expected a cohort, a release, trials"),
     ],
 )
 def test_sources_that_are_none_are_refused(source, message):

@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed (fcnef[offli
 from offline.errors import AtlasError, ScaleError, TwinError  # noqa: E402
 from offline.twin.background import backgrounds_of  # noqa: E402
 from offline.twin.effects import jackknife, normal_interval  # noqa: E402
-from offline.twin.intervene import ask, edge_places, spread_of_edges  # noqa: E402
+from offline.twin.intervene import ask  # noqa: E402
 from offline.twin.model import Settings  # noqa: E402
 from offline.twin.outcomes import (  # noqa: E402
     Target,
@@ -90,7 +90,7 @@ def test_a_response_is_the_beta_of_predicted_bold(twin, new):
 
 def test_an_intervention_is_the_edited_connectome_doing_the_task(twin, new):
     z, task = new
-    _, sd = spread_of_edges(twin)
+    _, sd = twin.edge_spread()
     found = twin.intervene(z, [7], 0.5 * sd[[7]], task, targets=["rt"])
     done = [not why for why in found.refused]
     assert sum(done) > 5
@@ -105,7 +105,7 @@ def test_an_intervention_is_the_edited_connectome_doing_the_task(twin, new):
 
 def test_what_trials_say_beyond_the_connectome_stays(twin, new):
     z, task = new
-    _, sd = spread_of_edges(twin)
+    _, sd = twin.edge_spread()
     behaviour = task.first(20)
     found = twin.intervene(z, [7], 0.5 * sd[[7]], task, behaviour, targets=["rt"])
     told = twin.simulate(z, task, behaviour).rt_s
@@ -115,7 +115,7 @@ def test_what_trials_say_beyond_the_connectome_stays(twin, new):
 
 def test_own_effects_point_where_the_shrunken_ones_do_and_have_intervals_for_all(twin, training):
     people, examples = training
-    _, sd = spread_of_edges(twin)
+    _, sd = twin.edge_spread()
     known = backgrounds_of(twin, people.edges[:30], examples.of(np.arange(30)))
     dose = np.linspace(-0.5, 0.5, 45)[:, None] * sd[[7]]
     asked = people.edges, [7], dose, examples
@@ -131,7 +131,7 @@ def test_own_effects_point_where_the_shrunken_ones_do_and_have_intervals_for_all
 def test_slopes_of_all_edges_tell_small_exact_runs(twin, new):
     z, task = new
     found = edge_slopes(twin, z, task)
-    _, sd = spread_of_edges(twin)
+    _, sd = twin.edge_spread()
     for edge in np.argsort(-np.abs(found[2]))[:3]:
         ran = twin.intervene(z, [edge], 0.2 * sd[[edge]], task, targets=["rt"])
         alone = np.array([not why for why in ran.refused]) & (ran.others == 0.0)
@@ -141,7 +141,7 @@ def test_slopes_of_all_edges_tell_small_exact_runs(twin, new):
 
 def test_people_of_the_training_data_have_no_interval(twin, training):
     people, examples = training
-    _, sd = spread_of_edges(twin)
+    _, sd = twin.edge_spread()
     found = twin.intervene(people.edges, [3], 0.3 * sd[[3]], examples, targets=["rt"])
     done = np.array([not why for why in found.refused])
     assert np.isnan(found.low[0, :30]).all()
@@ -174,7 +174,7 @@ def test_a_normal_interval_is_not_made_narrower_by_members_that_share_people():
 
 def test_far_people_are_refused(twin, new):
     z, task = new
-    _, sd = spread_of_edges(twin)
+    _, sd = twin.edge_spread()
     found = twin.intervene(z + 1.2, [3], 0.1 * sd[[3]], task, targets=["rt"])
     assert all(found.refused)
     assert np.isnan(found.change).all()
@@ -182,7 +182,7 @@ def test_far_people_are_refused(twin, new):
 
 def test_plans_are_of_real_twins_and_certain_effects(twin, new):
     z, task = new
-    _, sd = spread_of_edges(twin)
+    _, sd = twin.edge_spread()
     found = twin.intervene(z, [3, 9], np.array([0.4, -0.2]) * sd[[3, 9]], task, targets=["rt"])
     k = next(k for k, why in enumerate(found.refused) if not why)
     person = task.people[k]
@@ -209,7 +209,7 @@ def test_plans_are_of_real_twins_and_certain_effects(twin, new):
 
 def test_the_group_view_is_sorted_and_says_why_not(twin, new):
     z, task = new
-    _, sd = spread_of_edges(twin)
+    _, sd = twin.edge_spread()
     found = twin.intervene(z, [3], 0.4 * sd[[3]], task, targets=["rt"])
     view = group_view(found, "rt", -1)
     change = view["change"].to_numpy()
@@ -242,9 +242,9 @@ def test_connectomes_that_are_none_of_this_atlas_are_refused(twin, new):
 def test_edges_and_targets_are_found_by_name(twin):
     first = twin.atlas.edge_names()[0]
     turned = "--".join(reversed(first.split("--")))
-    assert edge_places(twin, [first, turned]).tolist() == [0, 0]
-    with pytest.raises(TwinError, match="expected an edge of atlas"):
-        edge_places(twin, ["nowhere--here"])
+    assert twin.atlas.edge_places([first, turned]).tolist() == [0, 0]
+    with pytest.raises(AtlasError, match="expected an edge of atlas"):
+        twin.atlas.edge_places(["nowhere--here"])
     names = [str(t) for t in targets_of(twin.conditions, twin.regions)]
     assert len(names) == 9
     assert [str(Target.parse(n, twin.conditions, twin.regions)) for n in names] == names

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -68,7 +67,7 @@ def test_of_one_code_an_edge_has_the_effect_of_its_edit(monkeypatch):
     rng, edges, basis = drawn(0)
     codes = rng.standard_normal((40, 1)) + edges[:, [7]]
     change, variance = Directions.of(basis, edges).associate(codes).on(np.array([[2.0]]))
-    single = Background.of(SimpleNamespace(basis=basis), edges, codes)
+    single = Background.of(basis, edges, codes)
     for edge in (7, 9, 200):
         after = edges[:1].copy()
         after[:, edge] += basis.scale[edge]

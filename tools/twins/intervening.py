@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import cyclopts
 import numpy as np
-import pandas as pd
 
 from offline.errors import TwinError
+from offline.twin.outcomes import Target
 from offline.twin.study import Study
+from tools.twins.files import kind, say, write
 
-__all__ = ["Edit", "edited", "kind", "require_edges_of", "say", "screened", "write"]
+if TYPE_CHECKING:
+    from offline.twin.effects import Intervention
+    from offline.twin.examples import Examples
+    from offline.twin.twin import Twin
+
+__all__ = ["Asked", "Edit", "edited", "screened"]
 
 
 @cyclopts.Parameter(name="*")
@@ -52,30 +58,64 @@ class Edit:
     permutations: int = 99
 
 
-def edited(
-    fitted: Any, study: Study, everybody: Study, edges: Any, edit: Edit, sign: int,
-    behaviour: Any, plan: str | None, out: Path, threads: int,
-) -> None:  # fmt: skip
+@dataclass(frozen=True)
+class Asked:
+    """A twin, whom it is asked about, and what."""
+
+    twin: Twin
+    study: Study
+    everybody: Study
+    """The training people among them."""
+    edit: Edit
+    threads: int
+
+    def __post_init__(self) -> None:
+        # what is refused is refused before the work
+        Target.parse(self.edit.target, self.twin.conditions, self.twin.regions)
+
+    @property
+    def sign(self) -> int:
+        """Of the change of the target that is wanted."""
+        return -1 if self.edit.direction == "down" else 1
+
+    @property
+    def behaviour(self) -> Examples | None:
+        """Trials that are known already."""
+        seen = self.edit.seen
+        return self.study.examples.first(seen) if seen else None
+
+    @property
+    def training(self) -> Study:
+        """Those whom the twin was trained with."""
+        names = self.everybody.examples.people
+        folds = self.twin.folds_of(names)
+        return self.everybody.of([n for n, f in zip(names, folds, strict=True) if f >= 0])
+
+
+def edited(asked: Asked, out: Path, plan: str | None = None) -> None:
     """Edit the edges named, and write effects and the group's figure."""
     from offline.report.twins import group_figure
     from offline.twin.background import backgrounds_of
     from offline.twin.files import require_real
-    from offline.twin.intervene import edge_places, spread_of_edges
-    from offline.twin.responders import group_view, plan_edges
+    from offline.twin.responders import group_view
 
+    fitted, study, edit = asked.twin, asked.study, asked.edit
     if plan is not None:
         require_real(fitted, "a plan")
-    places = edge_places(fitted, edit.edge or [])
-    delta = edit.size_sd * spread_of_edges(fitted)[1][places]
+        _require_person(study, plan)
+    places = fitted.atlas.edge_places(edit.edge or [])
+    delta = edit.size_sd * fitted.edge_spread()[1][places]
     known = None
     if edit.size == "own":
-        training = _training(fitted, everybody)
-        training_edges, _ = require_edges_of(training)
-        known = backgrounds_of(fitted, training_edges, training.examples, threads=threads)
+        training = asked.training
+        known = backgrounds_of(
+            fitted, training.connectomes, training.examples, threads=asked.threads
+        )
     found = fitted.intervene(
-        edges, places, delta, study.examples, behaviour, backgrounds=known, threads=threads
-    )
-    view = group_view(found, edit.target, sign)
+        study.connectomes, places, delta, study.examples, asked.behaviour, backgrounds=known,
+        threads=asked.threads,
+    )  # fmt: skip
+    view = group_view(found, edit.target, asked.sign)
     out.mkdir(parents=True, exist_ok=True)
     write(found.table(), out / "effects.tsv")
     write(view, out / "group.tsv")
@@ -89,26 +129,30 @@ def edited(
             print(f"  {count}: {why}")
     print(out / "effects.tsv")
     if plan is not None:
-        for one in plan_edges(fitted, found, plan.removeprefix("sub-"), edit.target):
-            up = "up" if one.direction > 0 else "down"
-            print(f"--edge '{one.a},{one.b},{one.weight:g}' --direction {up}")
+        print(plan_words(fitted, found, plan.removeprefix("sub-"), edit.target))
 
 
-def screened(
-    fitted: Any, study: Study, everybody: Study, edges: Any, edit: Edit, sign: int,
-    behaviour: Any, out: Path, threads: int,
-) -> None:  # fmt: skip
+def plan_words(twin: Twin, found: Intervention, person: str, target: str) -> str:
+    """The edges of an edit as `fcnef plan new` takes them: all are trained the same way."""
+    from offline.twin.responders import plan_edges
+
+    made = plan_edges(twin, found, person, target)
+    words = [f"--edge '{one.a},{one.b},{one.weight:g}'" for one in made]
+    return " ".join([*words, f"--direction {'up' if made[0].direction > 0 else 'down'}"])
+
+
+def screened(asked: Asked, out: Path) -> None:
     """Screen all edges of each person, and write what qualifies and what does not."""
     from offline.twin.screen import permutation_null, recommend
 
-    training = _training(fitted, everybody)
-    training_edges, _ = require_edges_of(training)
+    fitted, study, edit, training = asked.twin, asked.study, asked.edit, asked.training
+    edges, behaviour, threads = study.connectomes, asked.behaviour, asked.threads
     null = permutation_null(
-        fitted, training_edges, training.examples, edges, study.examples, edit.target,
+        fitted, training.connectomes, training.examples, edges, study.examples, edit.target,
         edit.permutations, behaviour=behaviour, sites=training.sites, say=say, threads=threads,
     )  # fmt: skip
     table = recommend(
-        fitted, edges, study.examples, null, sign, edit.exact, behaviour,
+        fitted, edges, study.examples, null, asked.sign, edit.exact, behaviour,
         size_sd=abs(edit.size_sd), threads=threads,
     )  # fmt: skip
     out.mkdir(parents=True, exist_ok=True)
@@ -124,36 +168,9 @@ def screened(
     print(out / "recommended.tsv")
 
 
-def _training(fitted: Any, everybody: Study) -> Study:
-    """Those of a study whom the twin was trained with."""
-    from offline.twin.twin import digest_of_name
-
-    trained = set(fitted.people)
-    names = [n for n in everybody.examples.people if digest_of_name(n) in trained]
-    return everybody.of(names)
-
-
-def require_edges_of(study: Study) -> tuple[Any, Any]:
-    """Edges and atlas of a study that has them."""
-    if study.edges is None or study.atlas is None:
+def _require_person(study: Study, plan: str) -> None:
+    if plan.removeprefix("sub-") not in study.examples.people:
         raise TwinError(
-            f"expected connectomes, found behaviour alone in {study.name}; give a cohort or a"
-            " release"
+            f"expected a person of the source to plan for, found {plan!r}; name one with connectome"
+            " and usable trials"
         )
-    return study.edges, study.atlas
-
-
-def write(table: pd.DataFrame, path: Path) -> None:
-    """Write a table, its folder too."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    table.to_csv(path, sep="\t", index=False, na_rep="n/a", lineterminator="\n")
-
-
-def kind(provenance: str) -> str:
-    """How a twin is spoken of."""
-    return "SIMULATED" if provenance == "synthetic" else "real"
-
-
-def say(text: str) -> None:
-    """Print a line of progress at once."""
-    print(text, flush=True)

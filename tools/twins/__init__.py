@@ -1,0 +1,1 @@
+"""What `fcnef twin` is asked about, and what it leaves."""
