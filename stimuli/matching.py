@@ -27,12 +27,12 @@ import numpy as np
 from pydantic import PositiveFloat, PositiveInt, model_validator
 
 from rtloop.errors import ConfigError
-from stimuli.eventlog import EventLog, events_path
+from stimuli.eventlog import events_path
 from stimuli.pen import Look, Pen
-from stimuli.room import Draw, Room, Stopped, TaskConfig
+from stimuli.room import Draw, Room, TaskConfig
 from stimuli.scenes import Cross
-from stimuli.taskmain import OVER, READY, command_line, finish, seed_of
-from stimuli.taskrun import Paper, Shown, Trial, run_trials
+from stimuli.taskmain import Task, command_line, perform, seed_of
+from stimuli.taskrun import Paper, Shown, Trial
 
 __all__ = ["SHAPES", "MatchingConfig", "find_faces", "main", "matching_run"]
 
@@ -155,34 +155,30 @@ def matching_run(
 def main(config: MatchingConfig) -> int:
     """Instructions, practice if asked for, the run; exit status 0, also when it was stopped."""
     faces = find_faces(config)
-    look = Look()
     path = events_path(config.out, config.participant, config.session, "matching")
     seed = seed_of(path) if config.seed is None else config.seed
     trials, cues = matching_run(config, faces, seed)
-    log = None
     with contextlib.ExitStack() as undo:
-        room = Room.open(config, look, undo)
+        room = Room.open(config, Look(), undo)
         pictures = Pictures(room.pen, faces, config)
         pictures.prepare()
-        with contextlib.suppress(Stopped):
-            pages = (*config.keys, *config.start_keys)
-            room.await_key(room.page(_instructions(config)), pages)
-            if config.practice:
-                _practise(room, pictures, config, seed)
-            begin = room.await_key(room.page(READY), config.start_keys)
-            about = {
-                "TaskName": "matching",
-                "Seed": seed,
-                "Keys": dict(zip(CHOICES, config.keys, strict=True)),
-                "Faces": sorted(path.name for paths in faces.values() for path in paths),
-            }
-            log = EventLog(path, COLUMNS, about | room.about())
-            paper = Paper(pictures.trial, pictures.cross)
-            shown = pictures.shown(config, cues)
-            run_trials(room, trials, CHOICES, paper, log, shown, begin.time_s)
-            room.show(room.page(OVER))
-            room.hold(room.frames.expected_unix_s() + 2.0)
-        return finish(log, len(trials), room)
+        task = Task(
+            name="matching",
+            seed=seed,
+            choices=CHOICES,
+            columns=COLUMNS,
+            instructions=_instructions(config),
+            trials=trials,
+            paper=Paper(pictures.trial, pictures.cross),
+            practice=_practice(config, seed),
+            practice_paper=Paper(
+                lambda trial: pictures.with_legend(pictures.trial(trial)),
+                pictures.with_legend(pictures.cross),
+            ),
+            shown=pictures.shown(config, cues),
+            about={"Faces": sorted(path.name for paths in faces.values() for path in paths)},
+        )
+        return perform(room, task, path)
 
 
 class Pictures:
@@ -274,21 +270,6 @@ class Pictures:
         return face
 
 
-def _practise(room: Room, pictures: Pictures, config: MatchingConfig, seed: int) -> None:
-    """One block of shapes with feedback and the keys on the screen; not recorded."""
-    practice = config.model_copy(
-        update={"n_blocks": 1, "trials_per_block": config.n_practice, "count_s": 0.25}
-    )
-    trials, _ = matching_run(practice, {}, seed + 1)
-    paper = Paper(
-        lambda trial: pictures.with_legend(pictures.trial(trial)),
-        pictures.with_legend(pictures.cross),
-    )
-    n_right = run_trials(room, trials, CHOICES, paper, None)
-    text = f"{n_right} of {len(trials)} right.\n\nPress a key to go on."
-    room.await_key(room.page(text), (*config.keys, *config.start_keys))
-
-
 def _instructions(config: MatchingConfig) -> str:
     left, right = config.keys
     faces = "" if config.shapes_only else "\nOf faces: who shows the same expression?"
@@ -297,6 +278,14 @@ def _instructions(config: MatchingConfig) -> str:
         f"Which of the two is like the one above?{faces}\nBe quick and correct.\n\n"
         f"left:  {left}\nright:  {right}\n\nPress a key to go on."
     )
+
+
+def _practice(config: MatchingConfig, seed: int) -> list[Trial]:
+    """One block of shapes after a short wait; in another order than the run's."""
+    practice = config.model_copy(
+        update={"n_blocks": 1, "trials_per_block": config.n_practice, "count_s": 0.25}
+    )
+    return matching_run(practice, {}, seed + 1)[0]
 
 
 def _three(

@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from stimuli.eventlog import EventLog, events_path
+from stimuli.eventlog import events_path
 from stimuli.pen import Look, Pen
-from stimuli.room import Draw, Room, Stopped, TaskConfig
+from stimuli.room import Draw, Room, TaskConfig
 from stimuli.scenes import Cross
-from stimuli.taskmain import OVER, READY, command_line, finish, seed_of
-from stimuli.taskrun import Paper, Trial, run_trials
+from stimuli.taskmain import Task, command_line, perform, seed_of
+from stimuli.taskrun import Paper, Trial
 
 __all__ = ["COLOURS", "StroopConfig", "main", "stroop_trials"]
 
@@ -106,31 +106,25 @@ def stroop_trials(config: StroopConfig, seed: int) -> list[Trial]:
 
 def main(config: StroopConfig) -> int:
     """Instructions, practice if asked for, the run; exit status 0, also when it was stopped."""
-    look = Look(background="#000000")
     path = events_path(config.out, config.participant, config.session, "stroop")
     seed = seed_of(path) if config.seed is None else config.seed
     trials = stroop_trials(config, seed)
-    log = None
     with contextlib.ExitStack() as undo:
-        room = Room.open(config, look, undo)
+        room = Room.open(config, Look(background="#000000"), undo)
         words = Words(room.pen, config.keys)
         words.prepare()
-        with contextlib.suppress(Stopped):
-            room.await_key(room.page(_instructions(config)), (*config.keys, *config.start_keys))
-            if config.practice:
-                _practise(room, words, config, seed)
-            begin = room.await_key(room.page(READY), config.start_keys)
-            about = {
-                "TaskName": "stroop",
-                "Seed": seed,
-                "Keys": dict(zip(COLOURS, config.keys, strict=True)),
-            }
-            log = EventLog(path, COLUMNS, about | room.about())
-            paper = Paper(words.word, words.cross)
-            run_trials(room, trials, tuple(COLOURS), paper, log, start_s=begin.time_s)
-            room.show(room.page(OVER))
-            room.hold(room.frames.expected_unix_s() + 2.0)
-        return finish(log, len(trials), room)
+        task = Task(
+            name="stroop",
+            seed=seed,
+            choices=tuple(COLOURS),
+            columns=COLUMNS,
+            instructions=_instructions(config),
+            trials=trials,
+            paper=Paper(words.word, words.cross),
+            practice=_practice(config, seed),
+            practice_paper=Paper(words.word_with_legend, words.cross_with_legend),
+        )
+        return perform(room, task, path)
 
 
 class Words:
@@ -173,23 +167,6 @@ class Words:
         self._pen.write(self._legend, LEGEND_SIZE, LEGEND_Y, self._pen.look.faint)
 
 
-def _practise(room: Room, words: Words, config: StroopConfig, seed: int) -> None:
-    """Trials with feedback and the keys on the screen; not recorded."""
-    n_incongruent = config.n_practice // 3
-    practice = config.model_copy(
-        update={
-            "n_congruent": config.n_practice - n_incongruent,
-            "n_incongruent": n_incongruent,
-            "soas_s": (min(config.soas_s),),
-        }
-    )
-    trials = stroop_trials(practice, seed + 1)
-    paper = Paper(words.word_with_legend, words.cross_with_legend)
-    n_right = run_trials(room, trials, tuple(COLOURS), paper, None)
-    text = f"{n_right} of {len(trials)} right.\n\nPress a key to go on."
-    room.await_key(room.page(text), (*config.keys, *config.start_keys))
-
-
 def _instructions(config: StroopConfig) -> str:
     keys = "\n".join(f"{name}:  {key}" for name, key in zip(COLOURS, config.keys, strict=True))
     return (
@@ -198,6 +175,19 @@ def _instructions(config: StroopConfig) -> str:
         " Be quick and correct.\n\n"
         f"{keys}\n\nPress a key to go on."
     )
+
+
+def _practice(config: StroopConfig, seed: int) -> list[Trial]:
+    """A few trials as close together as the run's closest; in another order than the run's."""
+    n_incongruent = config.n_practice // 3
+    practice = config.model_copy(
+        update={
+            "n_congruent": config.n_practice - n_incongruent,
+            "n_incongruent": n_incongruent,
+            "soas_s": (min(config.soas_s),),
+        }
+    )
+    return stroop_trials(practice, seed + 1)
 
 
 def _halves(values: Sequence[Any], n: int, rng: np.random.Generator) -> list[tuple[Any, int]]:

@@ -22,6 +22,9 @@ __all__ = ["Paper", "Shown", "Trial", "run_trials"]
 GAP_S = 0.05
 """Shortest time between two pictures for which the screen in between is shown."""
 
+RIGHT, WRONG, TOO_LATE = "Correct", "Wrong", "Too slow"
+"""Words after a practice trial."""
+
 FEEDBACK_S = 0.8
 FEEDBACK_SIZE = 0.06
 
@@ -51,14 +54,10 @@ class Shown:
 
 @dataclass(frozen=True)
 class Paper:
-    """How one task looks: trials and the time between them.
-
-    `feedback` are the words after a practice trial: right, wrong, too late.
-    """
+    """How one task looks: trials and the time between them."""
 
     stimulus: Callable[[Trial], Draw]
     between: Draw
-    feedback: tuple[str, str, str] = ("Correct", "Wrong", "Too slow")
 
 
 def run_trials(
@@ -193,7 +192,7 @@ def _tell(room: Room, trial: _Open, clock: _RunClock, paper: Paper) -> bool:
     before_s = room.frames.expected_unix_s()
     answered = any(press.time_s >= trial.flip_s for press in room.waiting())
     right = trial.close(room, before_s, None)
-    words = paper.feedback[0 if right else 1] if answered else paper.feedback[2]
+    words = (RIGHT if right else WRONG) if answered else TOO_LATE
     look = room.pen.look
     colour = look.level if right else look.sign
     flip_s = room.show(lambda: room.pen.write(words, FEEDBACK_SIZE, 0.0, colour))
