@@ -116,6 +116,13 @@ def write_twin_report(
 def twin_verdict(evaluation: Evaluation) -> Verdict:
     """Where the twin adds something, and in one line where it does not."""
     better, nothing = evaluation.adds
+    if evaluation.measured and not better and not nothing:
+        return Verdict(
+            False,
+            "The twin was not compared.",
+            "Its training people are not in this source: baselines had fewer people to learn from."
+            " Give a source that has them all.",
+        )
     if not better and not nothing:
         return Verdict(
             False,

@@ -31,6 +31,9 @@ from offline.twin.twin import Twin
 
 __all__ = ["Background", "backgrounds_of", "training_codes"]
 
+SAME_Z = 1e-5
+"""Mean of an edge over the training people, Fisher z: what float32 may have rounded."""
+
 Float64 = NDArray[np.float64]
 
 
@@ -165,9 +168,10 @@ def backgrounds_of(
     Raises
     ------
     TwinError
-        If the people are not the training people, or the twin has no codes.
+        If the people are not the training people, or their connectomes others, or the twin has no
+        codes.
     """
-    found = training_codes(twin, training, threads=threads)
+    found = training_codes(twin, training_fc, training, threads=threads)
     return tuple(
         Background.of(member.basis, training_fc[own], codes)
         for member, (own, codes) in zip(twin.members, found, strict=True)
@@ -175,7 +179,7 @@ def backgrounds_of(
 
 
 def training_codes(
-    twin: Twin, training: Examples, *, threads: int = 1
+    twin: Twin, training_fc: Float64, training: Examples, *, threads: int = 1
 ) -> list[tuple[NDArray[np.int64], Float64]]:
     """Rows and codes of each member's own training people; arguments as of `backgrounds_of`."""
     if twin.members[0].map is None:
@@ -190,6 +194,7 @@ def training_codes(
             f"expected the {len(twin.people)} people the twin was trained with, found {known} of"
             f" them among {len(folds)}; give its training data"
         )
+    _require_same(twin, training_fc, folds)
     out = []
     with deterministic(threads):
         for member in twin.members:
@@ -199,3 +204,15 @@ def training_codes(
             arguments = member.parameters, member.shape, member.settings, training.of(own)
             out.append((own, infer_codes(*arguments, flat, prior, n_steps=4)[0]))
     return out
+
+
+def _require_same(twin: Twin, training_fc: Float64, folds: NDArray[np.int64]) -> None:
+    """Names tell who somebody is, and not which connectome was trained with."""
+    for member in twin.members:
+        basis = member.basis
+        away = np.abs(training_fc[folds != member.fold].mean(axis=0) - basis.mean)
+        if away.max() > SAME_Z:
+            raise TwinError(
+                "expected the connectomes the twin was trained with, found others of the same"
+                f" people (an edge's mean is {away.max():.3g} away); give its training data"
+            )

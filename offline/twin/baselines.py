@@ -26,6 +26,10 @@ __all__ = ["Cpm", "Demographics", "GroupMap", "JamesStein", "KShot", "KernelRidg
 Float64 = NDArray[np.float64]
 
 PENALTIES = np.logspace(-1.0, 3.0, 9)
+WIDTHS = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)
+CONSTANT = 1e-9
+"""SD of an edge, over the median's, below which it is constant."""
+
 KERNEL_PENALTIES = np.logspace(-3.0, 2.0, 16)
 """In units of the kernel's mean diagonal."""
 
@@ -78,6 +82,11 @@ class Demographics(RegressorMixin, BaseEstimator):
         self.alpha_ = float(found.alpha_)
         return self
 
+    def standardised(self, table: pd.DataFrame) -> Float64:
+        """Columns as numbers, in SD of the training people."""
+        known: Float64 = (self.encode(table) - self.mean_) / self.sd_
+        return known
+
     def encode(self, table: pd.DataFrame) -> Float64:
         """Features of people, shape (n_people, n_features); a missing value is the mean."""
         parts = []
@@ -96,9 +105,7 @@ class Demographics(RegressorMixin, BaseEstimator):
 
     def predict(self, table: pd.DataFrame) -> Float64:
         """Outcome of people, shape (n_people,)."""
-        predicted: Float64 = (
-            self.intercept_ + (self.encode(table) - self.mean_) / self.sd_ @ self.coef_
-        )
+        predicted: Float64 = self.intercept_ + self.standardised(table) @ self.coef_
         return predicted
 
     def _column(self, table: pd.DataFrame, name: str) -> pd.Series:
@@ -115,18 +122,23 @@ class KernelRidge(RegressorMixin, BaseEstimator):
 
     Parameters
     ----------
-    kernel : {"correlation", "linear"}
-        Correlation between two people's edges, or the product of edges standardised over the
-        training people.
+    kernel : {"correlation", "linear", "quadratic", "rbf"}
+        Correlation between two people's edges; the product of edges standardised over the training
+        people; that product squared, which is a product over all pairs of edges; a Gaussian of
+        their distance.
 
     Attributes
     ----------
     alpha_ : float
         Penalty in units of the kernel's mean diagonal, by leave-one-out error of the training
         people.
+    width_ : float
+        Of the Gaussian, in units of the training people's root mean square distance, likewise.
     """
 
-    def __init__(self, kernel: Literal["correlation", "linear"] = "correlation") -> None:
+    def __init__(
+        self, kernel: Literal["correlation", "linear", "quadratic", "rbf"] = "correlation"
+    ) -> None:
         self.kernel = kernel
 
     def fit(self, X: Float64, y: ArrayLike) -> Self:
@@ -134,39 +146,63 @@ class KernelRidge(RegressorMixin, BaseEstimator):
         X = _edges(X)
         y = _outcome(y, len(X))
         self.mean_, self.sd_ = X.mean(axis=0), X.std(axis=0)
-        self.sd_[self.sd_ == 0.0] = 1.0
+        self.sd_[self.sd_ <= CONSTANT * np.median(self.sd_)] = np.inf
         self.X_ = self._prepared(X)
-        kernel = self.X_ @ self.X_.T
-        self.scale_ = float(np.trace(kernel)) / len(X)
-        centring = np.eye(len(X)) - 1.0 / len(X)
-        values, vectors = np.linalg.eigh(centring @ (kernel / self.scale_) @ centring)
-        values, self.intercept_ = np.maximum(values, 0.0), float(y.mean())
-        along = vectors.T @ (y - self.intercept_)
-        self.row_means_ = kernel.mean(axis=0) / self.scale_
+        product = self.X_ @ self.X_.T
+        self.scale_ = float(np.trace(product)) / len(X)
+        self.intercept_ = float(y.mean())
         best = np.inf
-        for alpha in KERNEL_PENALTIES:
-            # the mean takes one degree of freedom, which is 1/n of every leverage
-            leverage = (vectors**2 @ (values / (values + alpha))) + 1.0 / len(X)
-            left = vectors @ (along * alpha / (values + alpha))
-            error = float(np.mean((left / (1.0 - leverage)) ** 2))
+        for width in WIDTHS if self.kernel == "rbf" else (1.0,):
+            kernel = self._of_products(product, np.diag(product), width)
+            error, alpha, dual = _least_left_out(kernel, y - self.intercept_)
             if error < best:
-                best, self.alpha_ = error, float(alpha)
-                self.dual_ = centring @ (vectors @ (along / (values + alpha)))
+                best, self.alpha_, self.width_, self.dual_ = error, alpha, width, dual
+                self.row_means_ = kernel.mean(axis=0)
         return self
 
     def predict(self, X: Float64) -> Float64:
         """Outcome of people, shape (n_people,)."""
-        kernel = self._prepared(_edges(X, self.X_.shape[1])) @ self.X_.T / self.scale_
+        own = self._prepared(_edges(X, self.X_.shape[1]))
+        kernel = self._of_products(own @ self.X_.T, np.sum(own**2, axis=1), self.width_)
         predicted: Float64 = self.intercept_ + (kernel - self.row_means_) @ self.dual_
         return predicted
 
     def _prepared(self, X: Float64) -> Float64:
-        if self.kernel == "linear":
+        if self.kernel != "correlation":
             standardised: Float64 = (X - self.mean_) / self.sd_
             return standardised
         own = X - X.mean(axis=1, keepdims=True)
         of_length_1: Float64 = own / np.maximum(np.linalg.norm(own, axis=1, keepdims=True), 1e-12)
         return of_length_1
+
+    def _of_products(self, product: Float64, squares: Float64, width: float) -> Float64:
+        """The kernel of people, `squares` their own products, with the training people."""
+        kernel: Float64 = product / self.scale_
+        if self.kernel == "quadratic":
+            kernel = kernel**2
+        if self.kernel == "rbf":
+            theirs = np.sum(self.X_**2, axis=1)
+            distance = (squares[:, None] + theirs - 2.0 * product) / self.scale_
+            # people's mean squared distance is twice their mean product with themselves
+            kernel = np.exp(-np.maximum(distance, 0.0) / (4.0 * width**2))
+        return kernel
+
+
+def _least_left_out(kernel: Float64, y: Float64) -> tuple[float, float, Float64]:
+    """Error of people left out one by one, the penalty it is least with, and dual weights."""
+    n = len(y)
+    centring = np.eye(n) - 1.0 / n
+    values, vectors = np.linalg.eigh(centring @ kernel @ centring)
+    values, along = np.maximum(values, 0.0), vectors.T @ y
+    best = np.inf, 0.0, np.zeros(n)
+    for alpha in KERNEL_PENALTIES:
+        # the mean takes one degree of freedom, which is 1/n of every leverage
+        leverage = (vectors**2 @ (values / (values + alpha))) + 1.0 / n
+        left = vectors @ (along * alpha / (values + alpha))
+        error = float(np.mean((left / (1.0 - leverage)) ** 2))
+        if error < best[0]:
+            best = error, float(alpha), centring @ (vectors @ (along / (values + alpha)))
+    return best
 
 
 class Cpm(RegressorMixin, BaseEstimator):

@@ -19,6 +19,9 @@ __all__ = ["Basis", "fit_basis"]
 
 N_LEADING = 20
 BOUND_PERCENTILE = 99.0
+CONSTANT = 1e-9
+"""SD of an edge, over the median's, below which it is constant."""
+
 Float64 = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -30,7 +33,8 @@ class Basis:
     Attributes
     ----------
     mean, scale : ndarray of float64, shape (n_edges,)
-        Of the training people; edges are standardised with them.
+        Of the training people; edges are standardised with them. The scale of a constant edge is
+        infinite.
     components : ndarray of float64, shape (n_components, n_edges)
         Orthonormal, by falling variance.
     sd : ndarray of float64, shape (n_components,)
@@ -116,7 +120,8 @@ def fit_basis(edges: Float64) -> Basis:
     if not np.isfinite(edges).all():
         raise TwinError("expected finite edges, found NaN; leave out ROIs or people without signal")
     mean, scale = edges.mean(axis=0), edges.std(axis=0)
-    scale = np.where(scale > 0.0, scale, 1.0)
+    # an edge that is the same in everybody, up to rounding, says nothing of anybody
+    scale = np.where(scale > CONSTANT * np.median(scale), scale, np.inf)
     z = (edges - mean) / scale
     values, vectors = np.linalg.eigh(z @ z.T)
     keep = values > 1e-10 * values[-1]

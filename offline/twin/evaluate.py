@@ -10,7 +10,7 @@ hand do not allow is a row "not measured", with the reason.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,10 +32,12 @@ KS = (2, 5, 10, 20)
 NOT_MEASURED = "not measured"
 NO_FC = "connectomes of these people are not at hand"
 NO_TWIN = "no twin given"
+NO_SHOT = "a twin of the whole form takes no trials"
 N_EXCHANGES = 10
 
 Float64 = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
 Say = Callable[[str], None]
 
 
@@ -58,6 +60,12 @@ class Evaluation:
     provenance: str
     tables: dict[str, pd.DataFrame]
     settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def measured(self) -> bool:
+        """Whether a twin was."""
+        table = self.tables["response_times"]
+        return bool(((table["predictor"] == "twin") & table["rmse_ms"].notna()).any())
 
     @property
     def adds(self) -> tuple[list[str], list[str]]:
@@ -116,13 +124,10 @@ def evaluate_twin(
     AtlasError, ScaleError
         If the connectomes are not the twin's.
     """
-    if twin is not None and twin.provenance != study.provenance:
-        raise TwinError(
-            f"expected {twin.provenance} people for a twin of {twin.provenance} people, found"
-            f" {study.provenance} ones; their figures are never mixed"
-        )
-    if twin is not None and study.atlas is not None:
-        twin.atlas.require_same(study.atlas)
+    if seed < 0:
+        raise TwinError(f"expected a seed >= 0, found {seed}; give that or more")
+    if twin is not None:
+        study.require_kind_of(twin)
     say = say or (lambda text: None)
     usable = twin if study.edges is not None else None
     missing = NO_TWIN if twin is None and study.edges is not None else NO_FC
@@ -133,9 +138,8 @@ def evaluate_twin(
     rows, exchanged = [], []
     for run in runs:
         say(f"{run.task} {run.run}: {len(run.rows)} people, response times")
-        told = _cases(study, usable, run, runs, ks, threads)
-        for seen, (truth, predictions, unknown) in told.items():
-            rows += _rows(run, seen, truth, predictions, unknown, missing, n_draws, seed)
+        for case in _cases(study, usable, run, runs, ks, missing, threads):
+            rows += _rows(case, n_draws, seed)
         if usable is not None:
             exchanged.append(_matched(study, usable, run, n_draws, seed, threads))
     tables = {
@@ -151,7 +155,20 @@ def evaluate_twin(
     return Evaluation(study.name, study.provenance, tables, settings)
 
 
-Case = tuple[Float64, dict[str, Float64], tuple[str, ...]]
+@dataclass(frozen=True)
+class Case:
+    """What is seen of people, and what predictors make of it.
+
+    `truth` and `told` are in s; `absent` gives the reason why a predictor was not measured;
+    `apart` says why others are not compared with the twin, "" where they are.
+    """
+
+    about: dict[str, Any]
+    truth: Float64
+    told: dict[str, Float64]
+    folds: Ints
+    absent: dict[str, str]
+    apart: str
 
 
 def _cases(
@@ -160,59 +177,87 @@ def _cases(
     run: Run,
     runs: Sequence[Run],
     ks: Sequence[int],
+    missing: str,
     threads: int,
-) -> dict[str, Case]:
-    """By what is seen of people: the truth, predictions in s, and predictors not measured."""
+) -> Iterator[Case]:
+    """The connectome alone; the first trials; the first half; another run."""
+    apart = ""
+    if run.all_new and twin is not None:
+        apart = f"learned from people of this source; the twin from {len(twin.people)} others"
+
+    def case(seen: str, told: dict[str, Float64], absent: dict[str, str]) -> Case:
+        about = {"task": run.task, "run": run.run, "seen": seen}
+        return Case(about, run.data.second_s, told, run.folds, absent, apart)
+
+    no_twin = {} if twin is not None else {"twin": missing}
+    unseen = _by_others(study, run)
+    no_fc = {} if study.edges is not None else dict.fromkeys(("kernel ridge", "CPM"), missing)
+    if twin is not None:
+        unseen["twin"] = _told(study, twin, run, None, threads)
+    yield case("connectome only", unseen, no_twin | no_fc)
+    sizes: list[int | None] = [*ks, None]
+    learns = twin is not None and twin.settings.form == "low_rank"
+    no_shot = no_twin if twin is None or learns else {"twin": NO_SHOT}
+    own = study.examples.of(run.rows)
+    for size, told in zip(sizes, _by_own(study, run, sizes), strict=True):
+        if twin is not None and learns:
+            keep = run.early if size is None else own.until(size, run.early)
+            told["twin"] = _told(study, twin, run, keep, threads)
+        yield case("first half" if size is None else f"first {size} trials", told, no_shot)
+    other = next((r for r in runs if r.task == run.task and r.run != run.run), None)
+    if other is not None:
+        yield _other_run(study, twin if learns else None, run, other, no_shot, apart, threads)
+
+
+def _by_others(study: Study, run: Run) -> dict[str, Float64]:
+    """Baselines that see no trial of a person."""
+    later, n = run.data.second_s, len(run.rows)
+    table = study.people.iloc[run.rows]
+    columns = demographics_of(table)
+    z = None if study.edges is None else study.edges[run.rows]
+    told = {"group mean": np.zeros(n)}
+    told |= {"demographics": np.zeros(n)} if columns else {}
+    told |= {"kernel ridge": np.zeros(n), "CPM": np.zeros(n)} if z is not None else {}
+    for train, test in run.held_out():
+        told["group mean"][test] = later[train].mean()
+        if columns:
+            about = Demographics(columns).fit(table.iloc[train], later[train])
+            told["demographics"][test] = about.predict(table.iloc[test])
+        if z is not None:
+            for name, model in (("kernel ridge", KernelRidge()), ("CPM", Cpm())):
+                told[name][test] = model.fit(z[train], later[train]).predict(z[test])
+    return told
+
+
+def _by_own(study: Study, run: Run, sizes: Sequence[int | None]) -> list[dict[str, Float64]]:
+    """Baselines that see the first trials of a person, by how many; None for the first half."""
     data, n = run.data, len(run.rows)
     table = study.people.iloc[run.rows]
-    columns = tuple(c for c in ("age", "sex", "site", "group") if c in table)
-    z = None if study.edges is None else study.edges[run.rows]
-    sizes: list[int | None] = [*ks, None]
-    unseen: dict[str, Float64] = {"group mean": np.zeros(n)}
-    if columns:
-        unseen["demographics"] = np.zeros(n)
-    if z is not None:
-        unseen |= {"kernel ridge": np.zeros(n), "CPM": np.zeros(n)}
+    columns = demographics_of(table)
     by_size: list[dict[str, Float64]] = [
         {name: np.zeros(n) for name in ("own mean", "James–Stein", "k-shot estimator")}
         for _ in sizes
     ]
     for train, test in run.held_out():
         later, rt = data.second_s[train], data.rt_s[train]
-        unseen["group mean"][test] = later.mean()
-        covariates = np.zeros((n, 0))
+        known = np.zeros((n, 0))
         if columns:
-            about = Demographics(columns).fit(table.iloc[train], later)
-            unseen["demographics"][test] = about.predict(table.iloc[test])
-            covariates = (about.encode(table) - about.mean_) / about.sd_
-        if z is not None:
-            unseen["kernel ridge"][test] = KernelRidge().fit(z[train], later).predict(z[test])
-            unseen["CPM"][test] = Cpm().fit(z[train], later).predict(z[test])
+            known = Demographics(columns).fit(table.iloc[train], later).standardised(table)
         own, plain = OwnMean().fit(rt, later), JamesStein().fit(rt, later)
-        several = KShot().fit(rt, later, data.conditions[train], covariates[train])
+        several = KShot().fit(rt, later, data.conditions[train], known[train])
         for size, told in zip(sizes, by_size, strict=True):
             seen = data.seen(size)[test]
             told["own mean"][test] = own.predict(seen)
             told["James–Stein"][test] = plain.predict(seen)
             told["k-shot estimator"][test] = several.predict(
-                seen, data.conditions[test], covariates[test]
+                seen, data.conditions[test], known[test]
             )
-    absent = () if twin is not None else ("twin",)
-    no_fc = () if z is not None else ("kernel ridge", "CPM")
-    if twin is not None:
-        unseen["twin"] = _told(study, twin, run, None, threads)
-        own_trials = study.examples.of(run.rows)
-    cases = {"connectome only": (data.second_s, unseen, (*absent, *no_fc))}
-    for size, told in zip(sizes, by_size, strict=True):
-        if twin is not None:
-            keep = run.early if size is None else own_trials.until(size, run.early)
-            told["twin"] = _told(study, twin, run, keep, threads)
-        name = "first half" if size is None else f"first {size} trials"
-        cases[name] = (data.second_s, told, absent)
-    other = next((r for r in runs if r.task == run.task and r.run != run.run), None)
-    if other is not None:
-        cases[f"run {other.run}"] = _other_run(study, twin, run, other, threads)
-    return cases
+    return by_size
+
+
+def demographics_of(table: pd.DataFrame) -> tuple[str, ...]:
+    """Columns of a participants table that are known of people."""
+    return tuple(name for name in ("age", "sex", "site", "group") if name in table)
 
 
 def _told(study: Study, twin: Twin, run: Run, seen: Bools | None, threads: int) -> Float64:
@@ -223,7 +268,15 @@ def _told(study: Study, twin: Twin, run: Run, seen: Bools | None, threads: int) 
     return twin.simulate(z, own.shown(run.late), behaviour, threads=threads).rt_s
 
 
-def _other_run(study: Study, twin: Twin | None, run: Run, other: Run, threads: int) -> Case:
+def _other_run(
+    study: Study,
+    twin: Twin | None,
+    run: Run,
+    other: Run,
+    absent: dict[str, str],
+    apart: str,
+    threads: int,
+) -> Case:
     """Mean RT of this run, all of the other one being seen."""
     both = np.flatnonzero(np.isin(run.rows, other.rows))
     place = {row: k for k, row in enumerate(other.rows.tolist())}
@@ -236,38 +289,32 @@ def _other_run(study: Study, twin: Twin | None, run: Run, other: Run, threads: i
         slope, intercept = np.polyfit(x[train], y[train], 1)
         line[test] = intercept + slope * x[test]
     told = {"own mean": x, "own mean, fitted line": line}
-    if twin is None:
-        return y, told, ("twin",)
-    rows = run.rows[both]
-    own = study.examples.of(rows)
-    behaviour, task = own.known(other.here[at]), own.shown(run.here[both])
-    found = twin.simulate(study.connectomes[rows], task, behaviour, threads=threads)
-    return y, {**told, "twin": found.rt_s}, ()
+    if twin is not None:
+        rows = run.rows[both]
+        own = study.examples.of(rows)
+        behaviour, task = own.known(other.here[at]), own.shown(run.here[both])
+        z = study.connectomes[rows]
+        told["twin"] = twin.simulate(z, task, behaviour, threads=threads).rt_s
+    about = {"task": run.task, "run": run.run, "seen": f"run {other.run}"}
+    return Case(about, y, told, folds, absent, apart)
 
 
-def _rows(
-    run: Run,
-    seen: str,
-    truth: Float64,
-    predictions: dict[str, Float64],
-    unknown: Sequence[str],
-    missing: str,
-    n_draws: int,
-    seed: int,
-) -> list[dict[str, Any]]:
+def _rows(case: Case, n_draws: int, seed: int) -> list[dict[str, Any]]:
     """One row a predictor; the twin first."""
-    figures = evaluate(truth, predictions, n_draws, seed)
-    about = {"task": run.task, "run": run.run, "seen": seen, "n": len(truth)}
+    truth, told = case.truth, case.told
+    asked = n_draws, seed, case.folds
+    figures = evaluate(truth, told, *asked)
+    about = {**case.about, "n": len(truth)}
     rows = []
-    for name in sorted(predictions, key=lambda name: name != "twin"):
+    for name in sorted(told, key=lambda name: name != "twin"):
         r, rmse = figures[name]["r"], figures[name]["rmse"]
         row = {
             **about, "predictor": name, "r": r.value, "r_low": r.low, "r_high": r.high,
             "rmse_ms": 1e3 * rmse.value, "rmse_low_ms": 1e3 * rmse.low,
-            "rmse_high_ms": 1e3 * rmse.high, "note": "",
+            "rmse_high_ms": 1e3 * rmse.high, "note": "" if name == "twin" else case.apart,
         }  # fmt: skip
-        if "twin" in predictions and name != "twin":
-            gain = compare(truth, predictions, "twin", name, n_draws, seed)
+        if "twin" in told and name != "twin" and not case.apart:
+            gain = compare(truth, told, "twin", name, *asked)
             row |= {
                 "r_gain": gain["r"].value,
                 "r_gain_low": gain["r"].low,
@@ -277,8 +324,9 @@ def _rows(
                 "rmse_gain_high_ms": 1e3 * gain["rmse"].high,
             }
         rows.append({**EMPTY, **row})
-    absent = [{**EMPTY, **about, "predictor": name, **_absent(missing)} for name in unknown]
-    return rows + absent
+    return rows + [
+        {**EMPTY, **about, "predictor": name, **_absent(why)} for name, why in case.absent.items()
+    ]
 
 
 EMPTY: dict[str, Any] = {

@@ -49,7 +49,7 @@ class Examples:
     choice : ndarray of int64, shape (n_people, n_segments, n_slots)
         Action taken, `n_actions` for none; -1 where it is not known, or no trial.
     response_step : ndarray of int64, shape (n_people, n_segments, n_slots)
-        Step of the response; -1 where there is none or its action is not known.
+        Step of the response, whichever action it was; -1 where there is none.
     answer : ndarray of int64, shape (n_people, n_segments, n_slots)
         The right action; -1 where not known.
     condition : ndarray of int64, shape (n_people, n_segments, n_slots)
@@ -116,6 +116,17 @@ class Examples:
         if k < 0:
             raise TwinError(f"expected k >= 0 trials, found {k}")
         return self.known(self.until(k))
+
+    def possible(self) -> Bools:
+        """Which actions a response of unknown choice may have been, (..., n_actions).
+
+        All, but not the right one where the answer was wrong; none where there was no response or
+        its choice is known. Shape (n_people, n_segments, n_slots, n_actions).
+        """
+        unknown = (self.choice < 0) & (self.response_step >= 0)
+        wrong = ~np.isfinite(self.log_rt) & (self.answer >= 0)
+        right = self.answer[..., None] == np.arange(self.n_actions)
+        return np.asarray(unknown[..., None] & ~(wrong[..., None] & right))
 
     def until(self, k: int, among: Bools | None = None) -> Bools:
         """The first `k` correct trials and what lies before them, (n_people, n_segments, n_slots).
@@ -226,7 +237,7 @@ def examples_of(segments: Segments, people: Sequence[str] | None = None) -> Exam
         end=_ends(onset, segments.inputs.shape[1], segments.step_s),
         log_rt=_log_rt(rt_s, correct, names),
         choice=choice,
-        response_step=_response_steps(onset, rt_s, (choice >= 0) & ~missed, segments),
+        response_step=_response_steps(onset, rt_s, ~missed, segments),
         answer=laid(segments.answer, -1),
         condition=laid(segments.condition, -1),
         trial=laid(segments.trial, -1),
@@ -266,7 +277,7 @@ def _log_rt(rt_s: Float64, correct: Bools, names: tuple[str, ...]) -> Float64:
 
 
 def _response_steps(onset: Ints, rt_s: Float64, made: Bools, segments: Segments) -> Ints:
-    """Steps of the choices that were made and are known; -1 elsewhere, and past the segment."""
+    """Steps of the responses that were made; -1 elsewhere, and past the segment."""
     step = onset + np.floor(np.nan_to_num(rt_s) / segments.step_s).astype(np.int64)
     return np.where(made & np.isfinite(rt_s) & (step < segments.inputs.shape[1]), step, -1)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from offline.twin.baselines import GroupMap
 from offline.twin.examples import Examples
-from offline.twin.intervals import compare, evaluate
+from offline.twin.intervals import compare, evaluate, less_means
 from offline.twin.intervene import ask
 from offline.twin.outcomes import Target, measured_responses, outcomes
 from offline.twin.recovery import truth_tables
@@ -27,6 +27,7 @@ __all__ = ["further_tables"]
 Float64 = NDArray[np.float64]
 N_BINS = 5
 K_CHOICES = 10
+FEWEST_PEOPLE = 10
 SMALL = 1e-6
 N_OUTCOMES = 3
 """Of a trial, in this order: correct, wrong, missed."""
@@ -73,8 +74,8 @@ def _choices(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Log loss of correct, wrong and missed in the later half, a trial; and its calibration."""
     own = study.examples.of(run.rows)
-    late = run.late
     what = _what_happened(own)
+    late = run.late & (what >= 0)
     about = {"task": run.task, "run": run.run, "n": len(run.rows)}
     told = {
         "rates of the condition": _rates_of_others(own, run, what),
@@ -89,7 +90,9 @@ def _choices(
         why = ""
         task = own.shown(late)
         z = study.connectomes[run.rows]
-        for name, k in (("twin, connectome only", None), (f"twin, first {K_CHOICES}", K_CHOICES)):
+        shots = [K_CHOICES] if twin.settings.form == "low_rank" else []
+        for k in (None, *shots):
+            name = "twin, connectome only" if k is None else f"twin, first {k}"
             seen = None if k is None else own.known(own.until(k, run.early))
             p = twin.simulate(z, task, seen, threads=threads).probabilities
             told[name] = _spread(_by_outcome(p, task), own, late)
@@ -116,10 +119,11 @@ def _choices(
 
 
 def _what_happened(examples: Examples) -> NDArray[np.int64]:
-    """Outcome of every trial, -1 where there is none."""
+    """Outcome of every trial, -1 where there is none, or a press too soon to be an answer."""
     what = np.where(np.isfinite(examples.log_rt), 0, 1)
     what = np.where(examples.choice == examples.n_actions, 2, what)
-    return np.where(examples.onset >= 0, what, -1)
+    known = (what != 1) | (examples.choice >= 0) | (examples.response_step >= 0)
+    return np.where((examples.onset >= 0) & known, what, -1)
 
 
 def _by_outcome(p: Float64, task: Examples) -> Float64:
@@ -144,6 +148,7 @@ def _rates_of_others(own: Examples, run: Run, what: NDArray[np.int64]) -> Float6
         for place in range(len(own.conditions)):
             kind = own.condition == place
             seen = what[train][(kind & run.late)[train]]
+            seen = seen[seen >= 0]
             if not len(seen):
                 continue
             rates = (np.bincount(seen, minlength=N_OUTCOMES) + 0.5) / (len(seen) + 1.5)
@@ -167,7 +172,7 @@ def _loss(p: Float64, what: NDArray[np.int64], late: NDArray[np.bool_]) -> Float
     """Mean log loss of each person's trials, (n_people,)."""
     chosen = np.take_along_axis(p, np.maximum(what, 0)[..., None], axis=-1)[..., 0]
     loss = np.where(late, -np.log(np.maximum(np.nan_to_num(chosen), SMALL)), 0.0)
-    return np.asarray(loss.sum(axis=(1, 2)) / late.sum(axis=(1, 2)))
+    return np.asarray(loss.sum(axis=(1, 2)) / np.maximum(late.sum(axis=(1, 2)), 1))
 
 
 def _calibration_error(p: Float64, what: NDArray[np.int64], late: NDArray[np.bool_]) -> float:
@@ -207,17 +212,21 @@ def _bold(
         targets = [str(Target("response", region, condition)) for region in twin.regions]
         told = np.nanmean(ask(twin, z, own, targets, threads=threads), axis=1)
         for place, region in enumerate(twin.regions):
-            y = measured[:, place]
+            if region not in own.regions:
+                yield {**about, "region": region, "note": "not measured: no BOLD of it here"}
+                continue
+            y = measured[:, own.regions.index(region)]
             there = np.isfinite(y)
-            if there.sum() < 10:
+            if there.sum() < FEWEST_PEOPLE:
                 yield {**about, "region": region, "note": "not measured: too few people"}
                 continue
             group = np.full(len(y), np.nan)
             for train, test in run.held_out():
                 group[test] = GroupMap().fit(y[train][:, None]).map_[0]
             both = {"twin": told[place][there], "group map": group[there]}
-            figures = evaluate(y[there], both, n_draws, seed)
-            gain = compare(y[there], both, "twin", "group map", n_draws, seed)["rmse"]
+            asked = n_draws, seed, run.folds[there]
+            figures = evaluate(y[there], both, *asked)
+            gain = compare(y[there], both, "twin", "group map", *asked)["rmse"]
             yield {
                 **about, "region": region, "condition": condition or "all trials",
                 "n": int(there.sum()), "r": figures["twin"]["r"].value,
@@ -231,16 +240,23 @@ def _bold(
 def _stability(
     study: Study, twin: Twin | None, run: Run, missing: str, threads: int
 ) -> Iterator[dict[str, Any]]:
-    """How alike mean RT is that different seeds, folds and scans say."""
+    """How alike mean RT is that different seeds, folds and scans say.
+
+    Seeds and folds are asked of people who are new to all members, if there are enough; of others,
+    most members were trained with them, and agree on what they have learned by heart.
+    """
     if twin is None or study.edges is None:
         yield {"over": "seeds, folds, rest runs", "note": f"not measured: {missing}"}
         return
+    new = twin.folds_of(run.data.people) < 0
+    who = "new" if new.sum() >= FEWEST_PEOPLE else "trained with"
+    asked = np.flatnonzero(new) if who == "new" else np.arange(len(run.rows))
     z = study.connectomes[run.rows]
     task = study.examples.of(run.rows).shown(run.here)
     with deterministic(threads):
         told = np.array(
-            [outcomes(m, task, m.who(z), [Target("rt")])[0] for m in twin.members]
-        )  # of everybody: what is asked is whether members agree, not whether they are right
+            [outcomes(m, task.of(asked), m.who(z[asked]), [Target("rt")])[0] for m in twin.members]
+        )
     pairs = list(combinations(range(len(twin.members)), 2))
     for over, same in (("seeds", "fold"), ("folds", "seed")):
         kept = [
@@ -250,26 +266,20 @@ def _stability(
         ]
         if kept:
             r = [float(np.corrcoef(told[a], told[b])[0, 1]) for a, b in kept]
-            yield {"over": over, "pairs": len(r), "r": np.mean(r), "r_least": min(r), "note": ""}
+            row = {"over": over, "people": who, "pairs": len(r)}
+            yield {**row, "r": np.mean(r), "r_least": min(r), "note": ""}
         else:
             yield {"over": over, "note": f"not measured: the twin has one of the {over}"}
     if study.again is None:
         yield {"over": "rest runs", "note": "not measured: one scan of each person"}
         return
     first, second = (
-        _less_fold_means(twin.simulate(edges, task, threads=threads).rt_s, run)
+        less_means(twin.simulate(edges, task, threads=threads).rt_s, run.folds)
         for edges in (z, study.again[run.rows])
     )
     between = float(np.corrcoef(first, second)[0, 1])
-    yield {"over": "rest runs", "pairs": 1, "r": between, "r_least": between, "note": ""}
-
-
-def _less_fold_means(values: Float64, run: Run) -> Float64:
-    """Members of folds differ in level, which would pass for agreement between scans."""
-    out = values.copy()
-    for _, same in run.held_out():
-        out[same] -= values[same].mean()
-    return out
+    rest = {"over": "rest runs", "people": "left out", "pairs": 1}
+    yield {**rest, "r": between, "r_least": between, "note": ""}
 
 
 def _cost(
@@ -286,10 +296,10 @@ def _cost(
     yield {"what": "parameters of the network", "value": float(n), "unit": ""}
     own = study.examples.of(run.rows)
     z, task = study.connectomes[run.rows], own.shown(run.here)
-    for name, seen in (
-        ("connectome only", None),
-        (f"first {K_CHOICES} trials", own.known(own.until(K_CHOICES, run.early))),
-    ):
+    shots = [K_CHOICES] if twin.settings.form == "low_rank" else []
+    for k in (None, *shots):
+        name = "connectome only" if k is None else f"first {k} trials"
+        seen = None if k is None else own.known(own.until(k, run.early))
         start_s = time.process_time()
         twin.simulate(z, task, seen, threads=threads)
         cost_ms = 1e3 * (time.process_time() - start_s) / len(run.rows)

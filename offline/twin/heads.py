@@ -2,7 +2,8 @@
 
 - Choices: each action has a rate at every step, σ(weights · h), trained as published (binary
   cross-entropy against 1 at the step of the response). Summed over a trial's window the rates are
-  the probability of each action, and what is missing to 1 that of a miss.
+  the probability of each action, and what is missing to 1 that of a miss. Of a response whose
+  choice the table does not tell, the rates are those of any action that it may have been.
 - Response time: 80 ms steps are coarse, so a head of its own reads log RT, mean and log SD, from
   the states `READ_S` after the stimulus.
 - BOLD: the activity of each region (weights · h) is put on the run's timeline, convolved with the
@@ -91,7 +92,9 @@ def rt_loss(log_mean: Tensor, log_sd: Tensor, examples: Examples) -> Tensor:
 
 
 def choice_loss(logits: Tensor, examples: Examples) -> Tensor:
-    """Binary cross-entropy of all steps but those of trials of unknown choice, (n_people,).
+    """Binary cross-entropy of all steps but those of trials of unknown response, (n_people,).
+
+    Where a response was made and its choice is not known, P(any of the possible actions).
 
     Parameters
     ----------
@@ -106,6 +109,17 @@ def choice_loss(logits: Tensor, examples: Examples) -> Tensor:
     wanted = torch.as_tensor(target).to(logits)
     loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
     loss = loss.sum(dim=-1) * torch.as_tensor(counts).to(loss)
+    possible = examples.possible()
+    made = possible.any(axis=-1)
+    if made.any():
+        person, segment, _ = np.nonzero(made)
+        at = (examples.response_step[made], person, segment)
+        # of no action: what the cross-entropy above has taken there for each of them
+        none = torch.nn.functional.softplus(logits[at]) * torch.as_tensor(possible[made]).to(loss)
+        none = none.sum(dim=-1)
+        index = tuple(torch.as_tensor(part).to(loss.device) for part in at)
+        change = -torch.log(-torch.expm1(-none)) - none
+        loss = loss.index_put(index, change, accumulate=True)
     return loss.sum(dim=(0, 2))
 
 
@@ -184,12 +198,12 @@ def _action_steps(examples: Examples) -> tuple[np.ndarray, np.ndarray]:
     """Targets (step, person, segment, action), and which steps count (step, person, segment)."""
     n_people, n_segments, n_steps, _ = examples.inputs.shape
     target = np.zeros((n_steps, n_people, n_segments, examples.n_actions), np.float32)
-    person, segment, slot = np.nonzero(examples.response_step >= 0)
+    person, segment, slot = np.nonzero((examples.response_step >= 0) & (examples.choice >= 0))
     step = examples.response_step[person, segment, slot]
     target[step, person, segment, examples.choice[person, segment, slot]] = 1.0
     counts = np.ones((n_steps, n_people, n_segments), np.float32)
     counts[:, examples.run < 0] = 0.0
-    unknown = (examples.onset >= 0) & (examples.choice < 0)
+    unknown = (examples.onset >= 0) & (examples.choice < 0) & (examples.response_step < 0)
     for person, segment, slot in zip(*np.nonzero(unknown), strict=True):
         window = slice(examples.onset[person, segment, slot], examples.end[person, segment, slot])
         counts[window, person, segment] = 0.0

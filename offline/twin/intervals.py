@@ -4,6 +4,10 @@ Predictors of one outcome err on the same people; their difference is far surer 
 figure. Every draw takes the same people for all predictors (percentile bootstrap, Efron 1979,
 doi:10.1214/aos/1176344552). An interval says how sure the figure is for these predictions, not
 how another training sample would have done.
+
+r is of values less their means over people who were left out together: a model's mean is the other
+people's, low where those left out are high, so that over folds even a predictor that says nothing
+else has a negative r, and any other seems to be better.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from offline.errors import TwinError
 
-__all__ = ["Interval", "Metric", "compare", "evaluate"]
+__all__ = ["Interval", "Metric", "compare", "evaluate", "less_means"]
 
 Metric = Literal["r", "rmse"]
 Float64 = NDArray[np.float64]
@@ -36,7 +40,11 @@ class Interval:
 
 
 def evaluate(
-    truth: ArrayLike, predictions: Mapping[str, ArrayLike], n_draws: int = N_DRAWS, seed: int = 0
+    truth: ArrayLike,
+    predictions: Mapping[str, ArrayLike],
+    n_draws: int = N_DRAWS,
+    seed: int = 0,
+    folds: ArrayLike | None = None,
 ) -> dict[str, dict[Metric, Interval]]:
     """Correlation and root mean square error of each predictor.
 
@@ -46,6 +54,8 @@ def evaluate(
     predictions : mapping of str to array_like, shape (n_people,)
     n_draws : int
     seed : int
+    folds : array_like of int, shape (n_people,), or None
+        Who was left out together; None for one model of all.
 
     Returns
     -------
@@ -57,7 +67,7 @@ def evaluate(
     TwinError
         If shapes differ or a value is not finite.
     """
-    figures, drawn = _drawn(truth, predictions, n_draws, seed)
+    figures, drawn = _drawn(truth, predictions, n_draws, seed, folds)
     return {
         name: {metric: _interval(figures[name][metric], drawn[name][metric]) for metric in rows}
         for name, rows in figures.items()
@@ -71,6 +81,7 @@ def compare(
     theirs: str,
     n_draws: int = N_DRAWS,
     seed: int = 0,
+    folds: ArrayLike | None = None,
 ) -> dict[Metric, Interval]:
     """How much better one predictor is than another; positive is better for `ours`.
 
@@ -81,7 +92,8 @@ def compare(
     ours, theirs : str
         Names among `predictions`.
     n_draws, seed : int
-        As of `evaluate`.
+    folds : array_like of int, shape (n_people,), or None
+        These as of `evaluate`.
 
     Returns
     -------
@@ -89,7 +101,7 @@ def compare(
         "r": r of ours minus r of theirs. "rmse": error of theirs minus error of ours.
     """
     both = {name: predictions[name] for name in (ours, theirs)}
-    figures, drawn = _drawn(truth, both, n_draws, seed)
+    figures, drawn = _drawn(truth, both, n_draws, seed, folds)
     out: dict[Metric, Interval] = {}
     signs: dict[Metric, float] = {"r": 1.0, "rmse": -1.0}
     for metric, sign in signs.items():
@@ -99,7 +111,11 @@ def compare(
 
 
 def _drawn(
-    truth: ArrayLike, predictions: Mapping[str, ArrayLike], n_draws: int, seed: int
+    truth: ArrayLike,
+    predictions: Mapping[str, ArrayLike],
+    n_draws: int,
+    seed: int,
+    folds: ArrayLike | None,
 ) -> tuple[dict[str, dict[Metric, float]], dict[str, dict[Metric, Float64]]]:
     y = np.asarray(truth, float)
     told = {name: np.asarray(values, float) for name, values in predictions.items()}
@@ -112,18 +128,27 @@ def _drawn(
     rng = np.random.default_rng(seed)
     draws = rng.multinomial(len(y), np.full(len(y), 1.0 / len(y)), size=n_draws) / len(y)
     everyone = np.full((1, len(y)), 1.0 / len(y))
-    figures = {name: _figures(y, values, everyone) for name, values in told.items()}
+    group = np.zeros(len(y), np.int64) if folds is None else np.asarray(folds)
+    figures = {name: _figures(y, values, group, everyone) for name, values in told.items()}
     single = {
         name: {metric: float(values[0]) for metric, values in rows.items()}
         for name, rows in figures.items()
     }
-    return single, {name: _figures(y, values, draws) for name, values in told.items()}
+    return single, {name: _figures(y, values, group, draws) for name, values in told.items()}
 
 
-def _figures(y: Float64, told: Float64, weights: Float64) -> dict[Metric, Float64]:
+def less_means(values: Float64, folds: ArrayLike) -> Float64:
+    """Values less their means over people who were left out together."""
+    _, place = np.unique(np.asarray(folds), return_inverse=True)
+    means = np.bincount(place, values) / np.bincount(place)
+    return np.asarray(values - means[place])
+
+
+def _figures(
+    y: Float64, told: Float64, folds: NDArray[np.int64], weights: Float64
+) -> dict[Metric, Float64]:
     """Both figures under each draw's weights, (n_draws, n_people) with sums of 1."""
-    # relative to the means, so that squares lose nothing
-    a, b = y - y.mean(), told - told.mean()
+    a, b = less_means(y, folds), less_means(told, folds)
     mean_a, mean_b = weights @ a, weights @ b
     covariance = weights @ (a * b) - mean_a * mean_b
     spread = (weights @ (a * a) - mean_a**2) * (weights @ (b * b) - mean_b**2)

@@ -98,10 +98,12 @@ class Settings:
         if self.form not in ("low_rank", "whole"):
             raise TwinError(f"expected form low_rank or whole, found {self.form!r}")
         least = {"units": 1, "rank": 1, "hidden": 1, "epochs": 1, "batch": 1, "check_every": 1}
-        least |= {"patience": 1, "folds": 2, "seeds": 1}
+        least |= {"patience": 1, "folds": 2, "seeds": 1, "seed": 0}
         for name, bound in least.items():
             if getattr(self, name) < bound:
-                raise TwinError(f"expected {name} >= {bound}, found {getattr(self, name)}")
+                raise TwinError(
+                    f"expected {name} >= {bound}, found {getattr(self, name)}; give that or more"
+                )
         if not 0.0 < self.validation < 1.0 or not 0.0 < self.rate < 1.0:
             raise TwinError(
                 "expected validation and rate between 0 and 1, found"

@@ -56,7 +56,9 @@ def group_view(found: Intervention, target: str, direction: int) -> pd.DataFrame
     return out.iloc[order][columns].reset_index(drop=True)
 
 
-def plan_edges(twin: Twin, found: Intervention, person: str, target: str) -> tuple[PlanEdge, ...]:
+def plan_edges(
+    twin: Twin, found: Intervention, person: str, target: str, direction: int
+) -> tuple[PlanEdge, ...]:
     """Edges of an intervention as a plan takes them, for a person who is predicted to respond.
 
     Parameters
@@ -67,12 +69,14 @@ def plan_edges(twin: Twin, found: Intervention, person: str, target: str) -> tup
         Of this twin.
     person : str
     target : str
+    direction : {-1, 1}
+        What is wanted: less of the target, or more.
 
     Raises
     ------
     TwinError
         If the twin is of synthetic people, or the person is refused, has no interval, or one that
-        covers 0, or members disagree.
+        covers 0, or is predicted to move the other way, or members disagree.
     """
     from rtloop.plan import PlanEdge
 
@@ -87,6 +91,8 @@ def plan_edges(twin: Twin, found: Intervention, person: str, target: str) -> tup
         reasons.append(
             f"{LEVEL:.0%} interval {found.low[k, p]:+.3g} to {found.high[k, p]:+.3g} covers 0"
         )
+    if not reasons and direction * found.change[k, p] < 0.0:
+        reasons.append(f"a change the other way, {found.change[k, p]:+.3g}")
     if not reasons and found.agreement[k, p] < 1.0:
         reasons.append(f"only {found.agreement[k, p]:.0%} of members agree on the sign")
     if reasons:

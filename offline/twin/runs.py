@@ -33,6 +33,9 @@ class Run:
         Trials of this run.
     early : ndarray of bool, shape (n_people, n_segments, n_slots)
         Those of its first half.
+    all_new : bool
+        Whether nobody here is among the twin's training people: baselines then learn from fewer
+        people than the twin did.
     """
 
     task: str
@@ -42,6 +45,7 @@ class Run:
     folds: NDArray[np.int64]
     here: NDArray[np.bool_]
     early: NDArray[np.bool_]
+    all_new: bool = False
 
     def held_out(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         """Places among these people: who is learned from, and who is told."""
@@ -71,6 +75,7 @@ def runs_of(study: Study, twin: Twin | None, seed: int) -> Iterator[Run]:
         here = (own.run == code)[:, :, None] & (own.onset >= 0)
         early = here & (own.trial <= np.flatnonzero(data.early).max())
         of_run = folds[rows]
+        all_new = bool((of_run < 0).all())
         if len(np.unique(of_run)) < 2:
             of_run = deal_people(None, len(rows), N_FOLDS, seed)
-        yield Run(task, number, data, rows, of_run, here, early)
+        yield Run(task, number, data, rows, of_run, here, early, all_new)

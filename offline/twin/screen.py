@@ -8,6 +8,9 @@ people, the same way for all members, and everything that t is made of is fitted
 the target by the codes alone is held, and that hardly differs between people. Often no edge does,
 and that is a result.
 
+What qualifies is an association, and its size that of the surest of many: edges that vary with one
+that acts are as sure as that one. `make proof twin-truth` says how often such an edge acts at all.
+
 `importance` is of the twin's map, whose effects are shrunken: what the twin as a whole has learned.
 """
 
@@ -129,8 +132,8 @@ def permutation_null(
     TwinError
         If the people are not the training people, or the twin has no codes.
     """
-    found = training_codes(twin, training, threads=threads)
     known = twin.edges_of(training_fc, training.people)
+    found = training_codes(twin, known, training, threads=threads)
     z = twin.edges_of(fc, task.people)
     by_who = code_slopes(twin, z, task, target, behaviour, False, threads)
     # members of a fold were trained with the same people
@@ -196,9 +199,10 @@ def recommend(
     Returns
     -------
     pandas.DataFrame
-        One row a person and edge, surest first: `person`, `edge`, `name`, `delta_z`, `change`,
-        `low`, `high`, `agreement`, `t`, `bound` (of |t|, by the null), `others`, `qualifies`,
-        `why_not`.
+        One row a person and edge, surest first: `person`, `edge`, `name`, `delta_z`,
+        `associated`, `low`, `high` (how much of the target goes with such a change of the edge and
+        of all that vary with it, in the surest of many: no forecast of the edit), `agreement`,
+        `t`, `bound` (of |t|, by the null), `others`, `qualifies`, `why_not`.
     """
     if direction not in (-1, 1) or not 0.0 < size_sd <= 1.0 or n_exact < 1:
         raise TwinError(
@@ -206,6 +210,10 @@ def recommend(
             f" {direction}, {size_sd:g} and {n_exact}"
         )
     z = twin.edges_of(fc, task.people)
+    if null.t.shape != z.shape:
+        raise TwinError(
+            f"expected a null of the same {len(z)} people, found one of {len(null.t)}; make it anew"
+        )
     mean, sd = twin.edge_spread()
     step = direction * np.sign(null.t) * size_sd * sd
     away = np.abs(z + step - mean)
@@ -231,7 +239,7 @@ def _judged(found: Intervention, direction: int, t: float, bound: float) -> dict
     why = _why_not(found, direction, abs(t) > bound)
     return {
         "delta_z": found.delta_z[0, 0],
-        "change": found.change[0, 0],
+        "associated": found.change[0, 0],
         "low": found.low[0, 0],
         "high": found.high[0, 0],
         "agreement": found.agreement[0, 0],

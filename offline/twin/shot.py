@@ -51,7 +51,7 @@ def infer_codes(
     shape : Shape
     settings : Settings
     examples : Examples
-        The trials; those of unknown response and choice say nothing.
+        The trials; those of unknown response say nothing.
     mean : ndarray of float64, shape (n_people, rank)
         Prior.
     covariance : ndarray of float64, shape (rank, rank)
@@ -144,6 +144,13 @@ def _score(
     inverse = (choice >= 0)[..., None] / probability[0]
     gradient += np.einsum("kpta,pta->pk", d_probability, chosen * inverse)
     information += np.einsum("kpta,pta,lpta->pkl", d_probability, inverse, d_probability)
+    # a response of unknown choice: any of the possible actions, against all else
+    possible = examples.possible().reshape(n_people, -1, examples.n_actions)
+    made = possible.any(axis=-1)
+    p = np.where(made, np.sum(probability[0][..., :-1] * possible, axis=-1), 0.5)
+    d_p = np.sum(d_probability[..., :-1] * possible, axis=-1)
+    gradient += np.einsum("kpt,pt->pk", d_p, made / p)
+    information += np.einsum("kpt,pt,lpt->pkl", d_p, made / (p * (1.0 - p)), d_p)
     return gradient, information
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,9 @@ from offline.twin.synthetic_runs import REGIONS
 from offline.twin.tables import read_demographics
 from offline.twin.tasks import MATCHING, STROOP, Bold, TaskSpec, encode
 from offline.twin.trials import Trials, read_events, read_trials
+
+if TYPE_CHECKING:
+    from offline.twin.twin import Twin
 
 __all__ = ["Study", "open_study"]
 
@@ -89,6 +92,24 @@ class Study:
                 " release"
             )
         return self.edges
+
+    def require_kind_of(self, twin: Twin) -> None:
+        """Refuse a twin of other people.
+
+        Raises
+        ------
+        TwinError
+            If the twin is of real people and these are simulated, or the other way round.
+        AtlasError
+            If its connectomes are of other ROIs, or in another order.
+        """
+        if twin.provenance != self.provenance:
+            raise TwinError(
+                f"expected {twin.provenance} people for a twin of {twin.provenance} people, found"
+                f" {self.provenance} ones; their figures are never mixed"
+            )
+        if self.atlas is not None:
+            twin.atlas.require_same(self.atlas)
 
     @property
     def sites(self) -> list[str] | None:

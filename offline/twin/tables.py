@@ -277,7 +277,7 @@ def _fold(
 ) -> dict[str, Float64]:
     later = data.second_s[train]
     table = Demographics().fit(people[train], later)
-    known = (table.encode(people) - table.mean_) / table.sd_
+    known = table.standardised(people)
     own = OwnMean().fit(data.rt_s[train], later)
     plain = JamesStein().fit(data.rt_s[train], later)
     ours = KShot().fit(data.rt_s[train], later, data.conditions[train], known[train])

@@ -290,7 +290,8 @@ class Twin:
         """Mean and SD of every edge between training people, each (n_edges,): mean over members."""
         bases = list({id(member.basis): member.basis for member in self.members}.values())
         mean = np.mean([basis.mean for basis in bases], axis=0)
-        return mean, np.mean([basis.scale for basis in bases], axis=0)
+        sd = np.mean([basis.scale for basis in bases], axis=0)
+        return mean, np.where(np.isfinite(sd), sd, 0.0)
 
     def outside(self, fc: ArrayLike, people: Sequence[str]) -> NDArray[np.bool_]:
         """Whose connectome is outside the training distribution of most members that may tell."""

@@ -96,7 +96,7 @@ def test_an_edge_is_edited_and_all_are_screened(source, tmp_path, capsys):
     assert np.isfinite(done["low"]).all()
     if "--region" in words:
         assert "response:Schaefer400_005" in set(effects["target"])
-    assert run([*common, "--permutations", "2", "--exact", "1"]) == 0
+    assert run([*common, "--permutations", "39", "--exact", "1"]) == 0
     assert "real twin: no edge qualifies for any of" in capsys.readouterr().out
 
 

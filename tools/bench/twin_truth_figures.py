@@ -1,7 +1,11 @@
 """What cohorts whose truth is known add up to, with intervals: figures and claims of `twin_truth`.
 
-Intervals are of cohorts and people drawn anew; edits and recommendations of cohorts drawn anew. A
-claim with an interval holds if the whole interval is on its side.
+Gains and average precision have Student's interval over cohorts, each of which has people of its
+own: percentiles of so few cohorts drawn anew would be too narrow. Edits and recommendations, of 20
+cohorts and more, have those. r is of values less their means over folds (`intervals`).
+
+A claim that speaks of an interval holds if the whole interval is on its side. Three are of a value,
+and say so: r of edits, coverage, and how many people an edge is recommended to where there is none.
 """
 
 from __future__ import annotations
@@ -12,13 +16,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
+from offline.twin.intervals import less_means
 from offline.twin.synthetic import Form
 
-__all__ = ["RIVALS", "plain", "summarise"]
+__all__ = ["BESIDE", "RIVALS", "plain", "summarise"]
 
 RIDGES = ("kernel ridge", "kernel ridge, linear")
 RIVALS = (*RIDGES, "CPM")
+BESIDE = ("kernel ridge, quadratic", "kernel ridge, Gaussian")
+"""Reported, no claim is made beside them: what the second degree alone can tell."""
+
 EXCHANGED = "twin, exchanged connectomes"
 NONLINEAR: tuple[Form, ...] = ("interaction", "gated")
 N_DRAWS = 2000
@@ -50,8 +59,34 @@ def summarise(found: dict[Form, list[Row]]) -> tuple[Row, dict[str, bool]]:
         reached |= _edits(figures["edits"]["all circuits"], len(planted))
     if found.get("none"):
         figures["none"]["recommended"], held = _recommended(found["none"])
-        reached["nothing planted: recommended to <= 5 % of people, >= 20 cohorts"] = held
+        reached["nothing planted: recommended to <= 5 % of people, the value, >= 20 cohorts"] = held
+    if planted:
+        figures["recommended"] = {
+            form: _found_edges(rows) for form, rows in found.items() if form != "none" and rows
+        }
     return figures, reached
+
+
+def _found_edges(rows: list[Row]) -> Row:
+    """Edges that qualify where some act: how many of them do, and their true effects."""
+    told = [row["recommended"] for row in rows]
+    surest = [edge for one in told for edge in one["surest"]]
+    out: Row = {
+        "people": _over(np.array([one["people"] / one["n"] for one in told])),
+        "surest edges": len(surest),
+    }
+    if not surest:
+        return out
+    true, size, low, high = (
+        np.array([edge[name] for edge in surest])
+        for name in ("true_s", "associated_s", "low_s", "high_s")
+    )
+    return out | {
+        "planted": round(float(np.mean([edge["planted"] for edge in surest])), 4),
+        "rms_true_ms": float(1000.0 * np.sqrt(np.mean(true**2))),
+        "rms_associated_ms": float(1000.0 * np.sqrt(np.mean(size**2))),
+        "covered": round(float(np.mean((true >= low) & (true <= high))), 4),
+    }
 
 
 def _nonlinear(form: Form, case: Row) -> dict[str, bool]:
@@ -85,8 +120,10 @@ def _edits(every: Row, n_cohorts: int) -> dict[str, bool]:
     enough = n_cohorts >= 10 and every["people"] >= 500
     covered = 0.85 <= every["covered"]["value"] <= 0.95
     return {
-        "predicted against true ΔRT: r >= .7": enough and every["r"]["value"] >= 0.7,
-        "90 % intervals cover 85-95 %, >= 500 people of >= 10 cohorts": enough and covered,
+        "predicted against true ΔRT: r >= .7, the value": enough and every["r"]["value"] >= 0.7,
+        "90 % intervals cover 85-95 %, the value, >= 500 people of >= 10 cohorts": (
+            enough and covered
+        ),
     }
 
 
@@ -104,19 +141,14 @@ def _recommended(rows: list[Row]) -> tuple[Row, bool]:
 
 def _case(rows: list[Row]) -> Row:
     """Zero-shot and edges of the cohorts of one form."""
-    names = [name for name in rows[0]["zero_shot"] if name != "rt_s"]
-    r = {name: [_r(row, name) for row in rows] for name in names}
-    draws = _drawn(rows, names)
+    names = [name for name in rows[0]["zero_shot"] if name not in ("rt_s", "fold")]
+    r = {name: [_r(row["zero_shot"], name) for row in rows] for name in names}
     out: Row = {
         "r": {
             name: {"value": float(np.mean(r[name])), "by_cohort": plain(r[name])} for name in names
         },
         "gain": {
-            name: _figure(
-                float(np.mean(np.subtract(r["twin"], r[name]))), draws["twin"] - draws[name]
-            )
-            for name in names
-            if name != "twin"
+            name: _student(np.subtract(r["twin"], r[name])) for name in names if name != "twin"
         },
     }
     if "edges" in rows[0]:
@@ -125,27 +157,28 @@ def _case(rows: list[Row]) -> Row:
         values = {name: np.array([row["edges"][name] for row in rows]) for name in kinds}
         out["auprc"] = {
             name: {
-                **_over(v),
+                **_student(v),
                 "times": float(v.mean() / prevalence),
                 "by_cohort": plain(v),
             }
             for name, v in values.items()
         }
         out["auprc"]["prevalence"] = prevalence
-        out["auprc"]["gain over ridge weights"] = _over(values["twin"] - values["ridge weights"])
+        out["auprc"]["gain over ridge weights"] = _student(values["twin"] - values["ridge weights"])
     return out
 
 
 def _edit_figures(rows: list[Row], columns: tuple[str, ...] = OWN) -> Row:
     out = {}
     groups: dict[str, Callable[[Row, Row], bool]] = {
-        "all circuits": lambda row, edit: True,
+        "all circuits": lambda row, edit: not edit["circuit"].startswith("single"),
         "planted circuits": lambda row, edit: edit["circuit"].startswith("planted"),
         "random circuits": lambda row, edit: edit["circuit"].startswith("random"),
         **{
             f"{form}, planted circuits": partial(_is_planted, form)
             for form in ("linear", "interaction", "gated")
         },
+        "single planted edges": lambda row, edit: edit["circuit"].startswith("single"),
     }
     for name, keep in groups.items():
         parts, n_people = [], 0
@@ -195,26 +228,10 @@ def _edit_group(parts: list[list[Float64]]) -> Row:
     }
 
 
-def _drawn(rows: list[Row], names: list[str]) -> dict[str, Float64]:
-    """Mean r over cohorts, cohorts and people within them drawn anew."""
-    rng = np.random.default_rng(0)
-    n = len(rows)
-    # draws of people are made once for each place of a cohort, and used for every predictor
-    out = {name: np.zeros(N_DRAWS) for name in names}
-    columns = [
-        {name: np.array(row["zero_shot"][name]) for name in (*names, "rt_s")} for row in rows
-    ]
-    for draw in range(N_DRAWS):
-        for k in rng.integers(0, n, n):
-            who = rng.integers(0, len(columns[k]["rt_s"]), len(columns[k]["rt_s"]))
-            y = columns[k]["rt_s"][who]
-            for name in names:
-                out[name][draw] += _correlation(y, columns[k][name][who]) / n
-    return out
-
-
-def _r(row: Row, name: str) -> float:
-    return _correlation(np.array(row["zero_shot"]["rt_s"]), np.array(row["zero_shot"][name]))
+def _r(told: Row, name: str) -> float:
+    """r over people of one predictor, values less their means over folds."""
+    y, own = (less_means(np.array(told[column]), told["fold"]) for column in ("rt_s", name))
+    return _correlation(y, own)
 
 
 def _correlation(a: Float64, b: Float64) -> float:
@@ -222,6 +239,17 @@ def _correlation(a: Float64, b: Float64) -> float:
     a, b = a - a.mean(), b - b.mean()
     both = float(np.sqrt((a @ a) * (b @ b)))
     return float(a @ b) / both if both > 1e-15 else 0.0
+
+
+def _student(values: Float64) -> Row:
+    """Mean over cohorts, with Student's interval."""
+    n, mean = len(values), float(values.mean())
+    half = np.nan
+    if n > 1:
+        half = float(stats.t.ppf(0.975, n - 1) * values.std(ddof=1) / np.sqrt(n))
+    return {
+        "value": round(mean, 4), "low": round(mean - half, 4), "high": round(mean + half, 4),
+    }  # fmt: skip
 
 
 def _over(values: Float64) -> Row:

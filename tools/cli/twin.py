@@ -20,7 +20,7 @@ import pandas as pd
 from offline.errors import TwinError
 from tools.twins.files import about_file, kind, load, say, write
 from tools.twins.intervening import Asked, Edit, edited, screened
-from tools.twins.people import People
+from tools.twins.people import People, known_names
 
 __all__ = ["twin"]
 
@@ -104,7 +104,7 @@ def fit(
 
     study = who.open(source)
     if training.without:
-        gone = {name.removeprefix("sub-") for name in training.without}
+        gone = known_names(study, training.without)
         study = study.of([name for name in study.examples.people if name not in gone])
     edges, atlas = study.connectomes, study.atlas
     assert atlas is not None  # it comes with connectomes
@@ -222,12 +222,15 @@ def simulate(
 
     fitted = load(twin)
     study = who.open(source)
+    study.require_kind_of(fitted)
     edges, task = study.connectomes, study.examples
     known = task.first(seen) if seen else None
     told = fitted.simulate(edges, task, known, threads=threads)
     table = pd.DataFrame({"participant_id": [f"sub-{name}" for name in told.people]})
     table["rt_s"] = told.rt_s
-    table["rt_sd_members_s"] = np.nanstd(told.mean_rt_s, axis=0)
+    members = np.isfinite(told.mean_rt_s).sum(axis=0)
+    # one member has no spread, which is not to be read as certainty
+    table["rt_sd_members_s"] = np.where(members > 1, np.nanstd(told.mean_rt_s, axis=0), np.nan)
     for k, name in enumerate(told.conditions):
         table[f"rt_s {name}"] = np.nanmean(told.condition_rt_s[:, :, k], axis=0)
     table["missed"] = np.nanmean(told.probabilities[..., -1], axis=(1, 2))
@@ -236,7 +239,7 @@ def simulate(
         betas = ask(fitted, edges, task, responses, known, threads=threads)
         for name, values in zip(fitted.regions, np.nanmean(betas, axis=1), strict=True):
             table[f"response {name}"] = values
-    table["members"] = np.isfinite(told.mean_rt_s).sum(axis=0)
+    table["members"] = members
     table["outside"] = fitted.outside(edges, told.people)
     write(table, out)
     print(f"{out}: {len(table)} people, {kind(fitted.provenance)} twin")

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Asked", "Edit", "edited", "screened"]
 
+FEWEST_PERMUTATIONS = 39
+"""With fewer no edge can be beyond all but 2.5 % of exchanges (`offline.twin.screen`)."""
+
 
 @cyclopts.Parameter(name="*")
 @dataclass(frozen=True)
@@ -57,6 +60,27 @@ class Edit:
     exact: int = 3
     permutations: int = 99
 
+    def require_sound(self) -> None:
+        """Refuse what says nothing.
+
+        Raises
+        ------
+        TwinError
+            Naming the option.
+        """
+        if not 0.0 < abs(self.size_sd) <= 1.0:
+            raise TwinError(
+                f"expected --size-sd of -1 to 1 SD, not 0, found {self.size_sd:g}; edit less, or"
+                " edit at all"
+            )
+        if self.exact < 1:
+            raise TwinError(f"expected --exact of 1 or more edges, found {self.exact}; run one")
+        if self.permutations < FEWEST_PERMUTATIONS:
+            raise TwinError(
+                f"expected --permutations of {FEWEST_PERMUTATIONS} or more, found"
+                f" {self.permutations}; fewer cannot tell 2.5 %"
+            )
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -71,7 +95,9 @@ class Asked:
 
     def __post_init__(self) -> None:
         # what is refused is refused before the work
+        self.study.require_kind_of(self.twin)
         Target.parse(self.edit.target, self.twin.conditions, self.twin.regions)
+        self.edit.require_sound()
 
     @property
     def sign(self) -> int:
@@ -129,14 +155,14 @@ def edited(asked: Asked, out: Path, plan: str | None = None) -> None:
             print(f"  {count}: {why}")
     print(out / "effects.tsv")
     if plan is not None:
-        print(plan_words(fitted, found, plan.removeprefix("sub-"), edit.target))
+        print(plan_words(asked, found, plan.removeprefix("sub-")))
 
 
-def plan_words(twin: Twin, found: Intervention, person: str, target: str) -> str:
+def plan_words(asked: Asked, found: Intervention, person: str) -> str:
     """The edges of an edit as `fcnef plan new` takes them: all are trained the same way."""
     from offline.twin.responders import plan_edges
 
-    made = plan_edges(twin, found, person, target)
+    made = plan_edges(asked.twin, found, person, asked.edit.target, asked.sign)
     words = [f"--edge '{one.a},{one.b},{one.weight:g}'" for one in made]
     return " ".join([*words, f"--direction {'up' if made[0].direction > 0 else 'down'}"])
 
@@ -165,6 +191,11 @@ def screened(asked: Asked, out: Path) -> None:
         if not n
         else f"{who} twin: an edge qualifies for {n} of {people} people"
     )
+    if n:
+        print(
+            "NOTE: such an edge goes with the target, and so does every edge that varies with it;"
+            " which of them acts, and how much, these data cannot tell (docs/twins.md)"
+        )
     print(out / "recommended.tsv")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +13,7 @@ from offline.errors import TwinError
 from offline.twin.study import Study, open_study
 from offline.twin.taskspec import MATCHING, STROOP, TaskSpec
 
-__all__ = ["People"]
+__all__ = ["People", "known_names"]
 
 
 @cyclopts.Parameter(name="*")
@@ -66,11 +67,24 @@ class People:
         """Those of `person` only."""
         if not self.person:
             return study
-        names = [name.removeprefix("sub-") for name in self.person]
-        missing = [name for name in names if name not in study.examples.people]
-        if missing:
+        return study.of(known_names(study, self.person))
+
+
+def known_names(study: Study, given: Sequence[str]) -> list[str]:
+    """People of a study by the names a user gave, with or without `sub-`.
+
+    Raises
+    ------
+    TwinError
+        If somebody is not in the study, or named twice.
+    """
+    names = [name.removeprefix("sub-") for name in given]
+    for place, name in enumerate(names):
+        if name not in study.examples.people:
             raise TwinError(
-                f"expected people with connectome and usable trials, found no sub-{missing[0]}; see"
-                " who is left out with `fcnef twin evaluate`"
+                f"expected people with usable trials (and connectome), found no sub-{name}; see who"
+                " is left out with `fcnef twin evaluate`"
             )
-        return study.of(names)
+        if name in names[:place]:
+            raise TwinError(f"expected everybody once, found sub-{name} twice; name them once")
+    return names

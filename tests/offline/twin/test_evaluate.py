@@ -126,7 +126,10 @@ def test_ends_of_an_interval_are_one_column_of_the_page(evaluation, tmp_path):
     assert interval(row["gap_low"], row["gap_high"], 3) in part
     assert "gap high" not in part
     part = text[text.index("<h2>Stability") : text.index("<h2>Edges")]
-    assert "<th>over</th><th>pairs</th><th>r</th><th>smallest r</th><th>note</th>" in part
+    assert (
+        "<th>over</th><th>people</th><th>pairs</th><th>r</th><th>smallest r</th><th>note</th>"
+        in part
+    )
     assert '<td class="number">3</td>' in part
 
 

@@ -187,13 +187,13 @@ def test_plans_are_of_real_twins_and_certain_effects(twin, new):
     k = next(k for k, why in enumerate(found.refused) if not why)
     person = task.people[k]
     with pytest.raises(TwinError, match="expected a twin of real people for a plan"):
-        plan_edges(twin, found, person, "rt")
+        plan_edges(twin, found, person, "rt", -1)
     real = replace(twin, provenance="real")
     certain = replace(
         found, low=np.full_like(found.low, -0.05), high=np.full_like(found.high, -0.01),
-        agreement=np.ones_like(found.agreement),
+        agreement=np.ones_like(found.agreement), change=np.full_like(found.low, -0.03),
     )  # fmt: skip
-    edges = plan_edges(real, certain, person, "rt")
+    edges = plan_edges(real, certain, person, "rt", -1)
     assert [edge.direction for edge in edges] == [1, -1]
     assert max(edge.weight for edge in edges) == 1.0
     assert f"{edges[0].a}--{edges[0].b}" == twin.atlas.edge_names()[3]
@@ -202,9 +202,13 @@ def test_plans_are_of_real_twins_and_certain_effects(twin, new):
         (replace(certain, agreement=0.5 * certain.agreement), "50% of members agree"),
         (replace(certain, low=np.full_like(found.low, np.nan)), "no interval"),
         (replace(certain, refused=("far",) * 15), "found: far"),
+        (
+            replace(certain, low=-certain.high, high=-certain.low, change=certain.low * -1.0),
+            "other way",
+        ),
     ):
         with pytest.raises(TwinError, match=message):
-            plan_edges(real, wrong, person, "rt")
+            plan_edges(real, wrong, person, "rt", -1)
 
 
 def test_the_group_view_is_sorted_and_says_why_not(twin, new):

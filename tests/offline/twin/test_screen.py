@@ -177,7 +177,7 @@ def test_an_edge_that_does_it_all_comes_first_and_qualifies(twin, new, planted):
     hit = found[found["qualifies"]]
     assert len(hit) > 5
     assert (hit["edge"] == edge).all()
-    assert (hit["change"] < 0.0).all()
+    assert (hit["associated"] < 0.0).all()
     assert (hit["delta_z"] < 0.0).all()
     slower = recommend(twin, z, task, null, direction=1, n_exact=1)
     assert (slower[slower["qualifies"]]["delta_z"] > 0.0).all()
