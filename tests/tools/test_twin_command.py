@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shlex
 
+import numpy as np
 import pandas as pd
 import pytest
 
 pytest.importorskip("torch", reason="torch is not installed (fcnef[offline])")
 
+from offline.errors import TwinError
 from offline.twin.synthetic import people_with_truth
 from tools.cli import run
 
@@ -94,13 +97,26 @@ def test_mistakes_are_told_in_one_line(fitted, folder, capsys):
         capsys, "simulate", SOURCE, "--twin", "none", *out
     )
     other = "synthetic:gated:5:30:20"
-    assert "expected 435 edges" in refused(capsys, "simulate", other, *twin, *out)
+    assert "expected the 30 ROIs" in refused(capsys, "simulate", other, *twin, *out)
     assert "an edge of atlas" in refused(
         capsys, "intervene", SOURCE, *twin, *out, "--edge", "here--there"
     )
-    assert "at most 1 SD" in refused(
-        capsys, "intervene", SOURCE, *twin, *out, "--edge", "Vis_1--Vis_2", "--size-sd", "1.5"
-    )
+    edge = ["--edge", "Vis_1--Vis_2"]
+    for words, found in (
+        (["--size-sd", "1.5"], "-1 to 1 SD, not 0, found 1.5"),
+        (["--size-sd", "0"], "found 0"),
+        (["--target", "speed"], "expected a target rt"),
+        (["--permutations", "10"], "39 or more"),
+        (["--exact", "0"], "1 or more edges"),
+        (["--person", "P0003", "sub-P0003"], "sub-P0003 twice"),
+        (["--trials", "trials.tsv"], "found trials"),
+    ):
+        assert found in refused(capsys, "intervene", SOURCE, *twin, *out, *edge, *words)
+    plan = ["--plan", "P0003"]
+    assert "expected --edge with --plan" in refused(capsys, "intervene", SOURCE, *twin, *out, *plan)
+    assert "no sub-P0oo3" in refused(capsys, "fit", SOURCE, *out, "--without", "P0oo3")
+    assert "expected seed >= 0" in refused(capsys, "fit", SOURCE, *out, "--seed", "-1")
+    assert "expected a seed >= 0" in refused(capsys, "evaluate", SOURCE, *out, "--seed", "-1")
     assert "expected a cohort" in refused(capsys, "fit", str(folder / "none"), *out)
 
 
@@ -115,3 +131,56 @@ def test_a_twin_of_simulated_people_is_not_judged_on_real_trials(fitted, folder,
     assert "never mixed" in text
     text = refused(capsys, "fit", str(trials), "--out", str(folder / "x"))
     assert "found behaviour alone" in text
+
+
+def test_connectomes_of_other_people_of_these_names_are_refused(fitted, folder, capsys):
+    """Simulated cohorts share their names: own effects need the connectomes trained with."""
+    words = ["--twin", str(fitted), "--out", str(folder / "x"), "--edge", "Vis_1--SomMot_2"]
+    text = refused(capsys, "intervene", "synthetic:gated:6:30:30", *words)
+    assert "found others of the same people" in text
+
+
+def test_a_twin_of_the_whole_form_is_judged_without_trials(folder, capsys):
+    path = str(folder / "whole.safetensors")
+    small = ["--units", "4", "--epochs", "1", "--folds", "2", "--form", "whole"]
+    assert run(["twin", "fit", SOURCE, "--out", path, *small]) == 0
+    out = folder / "whole"
+    assert run(["twin", "evaluate", SOURCE, "--twin", path, "--out", str(out)]) == 0
+    table = pd.read_csv(out / "response_times.tsv", sep="\t")
+    twins = table[table["predictor"] == "twin"].set_index("seen")
+    assert twins.loc["connectome only", "rmse_ms"] > 0.0
+    assert "takes no trials" in twins.loc["first 2 trials", "note"]
+
+
+def test_lines_of_a_plan_are_taken_by_fcnef_plan(fitted, folder, capsys):
+    """A circuit is trained one way; a person who is predicted to move the other is refused."""
+    from dataclasses import replace
+
+    from offline.twin.files import load_twin
+    from offline.twin.study import open_study
+    from tools.twins.intervening import Asked, Edit, plan_words
+
+    twin = replace(load_twin(fitted), provenance="real")
+    study = replace(open_study(SOURCE), provenance="real")
+    circuit = ["Vis_1--SomMot_2", "Vis_1--SomMot_1"]
+    asked = Asked(twin, study, study, Edit(edge=circuit, size_sd=-0.5), 1)
+    places = twin.atlas.edge_places(circuit)
+    delta = -0.5 * twin.edge_spread()[1][places]
+    found = twin.intervene(study.connectomes, places, delta, study.examples, targets=["rt"])
+    person = next(n for n, why in zip(found.people, found.refused, strict=True) if not why)
+    sure = np.full_like(found.change, -0.03)
+    found = replace(
+        found, change=sure, low=sure - 0.01, high=sure + 0.01, agreement=np.ones_like(sure)
+    )
+    words = plan_words(asked, found, person)
+    assert words.count("--edge") == 2
+    assert words.endswith("--direction down")
+    spheres = [f"--sphere={name}:{k * 20},0,0:6" for k, name in enumerate(("Vis_1", "SomMot_2"))]
+    plan = ["plan", "new", str(folder / "plan.json"), "--participant", "p", "--tr", "1"]
+    spheres.append("--sphere=SomMot_1:0,40,0:6")
+    assert run([*plan, "--volumes", "300", *spheres, *shlex.split(words)]) == 0
+    edges = json.loads((folder / "plan.json").read_text())["edges"]
+    assert [edge["direction"] for edge in edges] == [-1, -1]
+    up = Asked(twin, study, study, Edit(edge=circuit, size_sd=-0.5, direction="up"), 1)
+    with pytest.raises(TwinError, match="the other way"):
+        plan_words(up, found, person)
