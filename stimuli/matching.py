@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,10 @@ import numpy as np
 from pydantic import PositiveFloat, PositiveInt, model_validator
 
 from rtloop.errors import ConfigError
-from stimuli.eventlog import events_path
 from stimuli.pen import Look, Pen
 from stimuli.room import Draw, Room, TaskConfig
 from stimuli.scenes import Cross
-from stimuli.taskmain import Task, command_line, perform, seed_of
+from stimuli.taskmain import Task, command_line, perform, run_of
 from stimuli.taskrun import Paper, Shown, Trial
 
 __all__ = ["SHAPES", "MatchingConfig", "find_faces", "main", "matching_run"]
@@ -46,7 +45,6 @@ PLACES = {"top": (0.0, 0.21), "left": (-0.30, -0.19), "right": (0.30, -0.19)}
 FACE_HEIGHT = 0.34
 CUE_SIZE = 0.06
 COUNT_SIZE = 0.17
-LEGEND_SIZE = 0.036
 LEGEND_Y = -0.43
 
 COLUMNS = {
@@ -155,12 +153,11 @@ def matching_run(
 def main(config: MatchingConfig) -> int:
     """Instructions, practice if asked for, the run; exit status 0, also when it was stopped."""
     faces = find_faces(config)
-    path = events_path(config.out, config.participant, config.session, "matching")
-    seed = seed_of(path) if config.seed is None else config.seed
+    path, seed = run_of(config, "matching")
     trials, cues = matching_run(config, faces, seed)
     with contextlib.ExitStack() as undo:
         room = Room.open(config, Look(), undo)
-        pictures = Pictures(room.pen, faces, config)
+        pictures = Pictures(room.pen, faces)
         pictures.prepare()
         task = Task(
             name="matching",
@@ -171,10 +168,7 @@ def main(config: MatchingConfig) -> int:
             trials=trials,
             paper=Paper(pictures.trial, pictures.cross),
             practice=_practice(config, seed),
-            practice_paper=Paper(
-                lambda trial: pictures.with_legend(pictures.trial(trial)),
-                pictures.with_legend(pictures.cross),
-            ),
+            legend_y=LEGEND_Y,
             shown=pictures.shown(config, cues),
             about={"Faces": sorted(path.name for paths in faces.values() for path in paths)},
         )
@@ -184,9 +178,7 @@ def main(config: MatchingConfig) -> int:
 class Pictures:
     """Shapes, faces and cues, made once."""
 
-    def __init__(
-        self, pen: Pen, faces: Mapping[str, Sequence[Path]], config: MatchingConfig
-    ) -> None:
+    def __init__(self, pen: Pen, faces: Mapping[str, Sequence[Path]]) -> None:
         self._pen, self._cross = pen, Cross(pen)
         self._pictures: dict[tuple[str, str], Any] = {}
         for place, (x, y) in PLACES.items():
@@ -194,9 +186,6 @@ class Pictures:
                 self._pictures[place, name] = self._ellipse(across, up, x, y)
             for path in (path for paths in faces.values() for path in paths):
                 self._pictures[place, path.name] = self._face(path, x, y)
-        self._legend = "     ".join(
-            f"{key} = {side}" for side, key in zip(CHOICES, config.keys, strict=True)
-        )
 
     def prepare(self) -> None:
         """Draw everything once: the first drawing takes tens of milliseconds."""
@@ -220,16 +209,6 @@ class Pictures:
 
     def cross(self) -> None:
         self._cross.draw()
-
-    def with_legend(self, draw: Callable[[], object]) -> Draw:
-        """The same with the keys beneath, for practice."""
-
-        def both() -> None:
-            draw()
-            look = self._pen.look
-            self._pen.write(self._legend, LEGEND_SIZE, LEGEND_Y, look.faint)
-
-        return both
 
     def shown(self, config: MatchingConfig, cues: Sequence[tuple[float, str]]) -> list[Shown]:
         """Countdown and cues."""

@@ -39,10 +39,11 @@ PAGE_SIZE = 0.048
 class TaskConfig(BaseModel):
     """What every task is told; unknown entries are errors.
 
-    `keys` are PsychoPy's key names, one a choice, in the order of the task's choices; a response
-    box that types is a keyboard. `start_keys` start the run (a scanner's pulse such as "5" or "t",
-    or a key); `keyboard` is PsychoPy's backend, None for the best there is. `seed` fixes the order
-    of trials; None takes one from participant, session and run.
+    `keys` are PsychoPy's key names, one a choice, in the order of the task's choices, and none that
+    starts or ends the run; a response box that types is a keyboard. `start_keys` start the run (a
+    scanner's pulse such as "5" or "t", or a key); `keyboard` is PsychoPy's backend, None for the
+    best there is. `seed` fixes the order of trials; None takes one from participant, session and
+    run.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -63,11 +64,19 @@ class TaskConfig(BaseModel):
 
     @model_validator(mode="after")
     def _distinct(self) -> TaskConfig:
+        if "" in self.keys:
+            raise ValueError(f"each key by its name, found none in {', '.join(self.keys)!r}")
         if len(set(self.keys)) < len(self.keys):
             raise ValueError(f"each key once, found {', '.join(self.keys)}")
         both = set(self.keys) & set(self.quit_keys)
         if both:
             raise ValueError(f"a key that answers cannot quit, found {', '.join(sorted(both))}")
+        both = set(self.keys) & set(self.start_keys)
+        if both:
+            raise ValueError(
+                f"a key that answers cannot start the run, as {', '.join(self.start_keys)} do (the"
+                f" scanner's pulse among them), found {', '.join(sorted(both))}"
+            )
         return self
 
 
@@ -93,12 +102,26 @@ class Room:
 
     @classmethod
     def open(cls, config: TaskConfig, look: Look, undo: contextlib.ExitStack) -> Room:
-        """Open the window and the keyboard; `undo` takes what has to be closed."""
+        """Open the window and the keyboard; `undo` takes what has to be closed.
+
+        Raises
+        ------
+        DisplayError
+            If no window can be opened.
+        ConfigError
+            If the keyboard has no key of a name in `config.keys`.
+        """
         window = open_window(config.size, config.screen, config.fullscreen, look.background)
         undo.callback(window.close)
         names = (*config.keys, *config.start_keys, *config.quit_keys)
         keyboard = Keyboard(names, config.keyboard)
         undo.callback(keyboard.close)
+        unknown = [name for name in config.keys if not _is_key(name, keyboard.backend)]
+        if unknown:
+            raise ConfigError(
+                "task: keys: expected PsychoPy's names of keys, such as 1, a, num_1 or left, found"
+                f" {', '.join(unknown)}, which the keyboard never tells; correct its options"
+            )
         frames = Frames(window, software_paced=config.software_paced)
         room = cls(window, Pen(window, look), frames, keyboard, config)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -225,3 +248,22 @@ def read_task(model: type[Config], entries: Mapping[str, Any]) -> Config:
             for entry in error.errors()
         )
         raise ConfigError(f"task: {wrong}; correct its options") from error
+
+
+def _is_key(name: str, backend: str) -> bool:
+    """Whether there are presses of this name."""
+    if backend == "ptb":
+        from psychopy.hardware.keyboard import keyNames
+
+        return name in keyNames.values()
+    from pyglet.window import key
+
+    # as psychopy.event makes them of pyglet's: "5" of _5, "return" of ENTER, and where pyglet has
+    # no name for a key, the letter it types
+    told = {
+        key.symbol_string(value).lower().lstrip("_")
+        for symbol, value in vars(key).items()
+        if isinstance(value, int) and not symbol.startswith(("MOD_", "MOTION_"))
+    }
+    letter = len(name) == 1 and not name.isascii() and name == name.lower()
+    return letter or name in told - {"enter"} | {"return"}

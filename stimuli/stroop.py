@@ -21,11 +21,10 @@ from typing import Any
 import numpy as np
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from stimuli.eventlog import events_path
 from stimuli.pen import Look, Pen
 from stimuli.room import Draw, Room, TaskConfig
 from stimuli.scenes import Cross
-from stimuli.taskmain import Task, command_line, perform, seed_of
+from stimuli.taskmain import Task, command_line, perform, run_of
 from stimuli.taskrun import Paper, Trial
 
 __all__ = ["COLOURS", "StroopConfig", "main", "stroop_trials"]
@@ -47,7 +46,6 @@ CONGRUENT = {f"con{k}": (colour, colour) for k, colour in enumerate(COLOURS, sta
 STIMULI = CONGRUENT | INCONGRUENT
 
 WORD_SIZE = 0.13
-LEGEND_SIZE = 0.036
 LEGEND_Y = -0.36
 MAX_INCONGRUENT = 2
 """Longest row of incongruent trials."""
@@ -106,12 +104,11 @@ def stroop_trials(config: StroopConfig, seed: int) -> list[Trial]:
 
 def main(config: StroopConfig) -> int:
     """Instructions, practice if asked for, the run; exit status 0, also when it was stopped."""
-    path = events_path(config.out, config.participant, config.session, "stroop")
-    seed = seed_of(path) if config.seed is None else config.seed
+    path, seed = run_of(config, "stroop")
     trials = stroop_trials(config, seed)
     with contextlib.ExitStack() as undo:
         room = Room.open(config, Look(background="#000000"), undo)
-        words = Words(room.pen, config.keys)
+        words = Words(room.pen)
         words.prepare()
         task = Task(
             name="stroop",
@@ -122,7 +119,7 @@ def main(config: StroopConfig) -> int:
             trials=trials,
             paper=Paper(words.word, words.cross),
             practice=_practice(config, seed),
-            practice_paper=Paper(words.word_with_legend, words.cross_with_legend),
+            legend_y=LEGEND_Y,
         )
         return perform(room, task, path)
 
@@ -130,11 +127,8 @@ def main(config: StroopConfig) -> int:
 class Words:
     """Words in ink, and the cross between them."""
 
-    def __init__(self, pen: Pen, keys: Sequence[str]) -> None:
+    def __init__(self, pen: Pen) -> None:
         self._pen, self._cross = pen, Cross(pen)
-        self._legend = "     ".join(
-            f"{key} = {name}" for name, key in zip(COLOURS, keys, strict=True)
-        )
 
     def prepare(self) -> None:
         """Make every text once: the first drawing takes tens of milliseconds."""
@@ -149,22 +143,6 @@ class Words:
 
     def cross(self) -> None:
         self._cross.draw()
-
-    def word_with_legend(self, trial: Trial) -> Draw:
-        word = self.word(trial)
-
-        def draw() -> None:
-            word()
-            self._keys()
-
-        return draw
-
-    def cross_with_legend(self) -> None:
-        self._cross.draw()
-        self._keys()
-
-    def _keys(self) -> None:
-        self._pen.write(self._legend, LEGEND_SIZE, LEGEND_Y, self._pen.look.faint)
 
 
 def _instructions(config: StroopConfig) -> str:

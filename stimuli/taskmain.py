@@ -16,17 +16,19 @@ from pathlib import Path
 from typing import Any
 
 from rtloop.errors import ConfigError, FcnefError
-from stimuli.eventlog import EventLog
-from stimuli.room import Config, Room, Stopped, read_task
+from stimuli.eventlog import EventLog, events_path
+from stimuli.room import Config, Draw, Room, Stopped, TaskConfig, read_task
 from stimuli.taskrun import Paper, Shown, Trial, run_trials
 
-__all__ = ["Task", "command_line", "perform", "seed_of"]
+__all__ = ["Task", "command_line", "perform", "run_of"]
 
 READY = "Get ready.\n\nThe task is about to begin."
 OVER = "This part is over.\nThank you."
 
 OVER_S = 2.0
 """How long the last page stays."""
+
+LEGEND_SIZE = 0.036
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,8 @@ class Task:
         How the run looks.
     practice : sequence of Trial
         Trials with feedback, shown if the settings ask for practice; not recorded.
-    practice_paper : Paper
-        How practice looks: with the keys on the screen.
+    legend_y : float
+        Height of the keys, which practice shows beneath, as a share of the window's.
     shown : sequence of Shown
         What else the run shows.
     about : mapping of str to Any
@@ -67,7 +69,7 @@ class Task:
     trials: Sequence[Trial]
     paper: Paper
     practice: Sequence[Trial]
-    practice_paper: Paper
+    legend_y: float
     shown: Sequence[Shown] = ()
     about: Mapping[str, Any] = field(default_factory=dict)
 
@@ -80,7 +82,8 @@ def perform(room: Room, task: Task, path: Path) -> int:
     room : Room
     task : Task
     path : Path
-        The run's `…_events.tsv`; written only once the run was started.
+        The run's `…_events.tsv`, as of `run_of`; written only once the run was started, and with
+        the next run number if there is such a file by then.
 
     Returns
     -------
@@ -105,9 +108,21 @@ def perform(room: Room, task: Task, path: Path) -> int:
     return _finish(log, len(task.trials), room)
 
 
-def seed_of(path: Path) -> int:
-    """Seed of a run's order: another for every participant, session and run, always the same."""
-    return int.from_bytes(hashlib.sha256(path.name.encode()).digest()[:4], "big")
+def run_of(config: TaskConfig, task: str) -> tuple[Path, int]:
+    """Where a run's events go, and the seed of its order.
+
+    The seed, if the settings have none, is another for every participant, session and run, and
+    always the same.
+
+    Raises
+    ------
+    RecordError
+        As of `events_path`.
+    """
+    path = events_path(config.out, config.participant, config.session, task)
+    if config.seed is not None:
+        return path, config.seed
+    return path, int.from_bytes(hashlib.sha256(path.name.encode()).digest()[:4], "big")
 
 
 def command_line(
@@ -137,8 +152,23 @@ def _read_page(room: Room, text: str) -> None:
 
 
 def _practise(room: Room, task: Task) -> None:
-    n_right = run_trials(room, task.practice, task.choices, task.practice_paper, log=None)
+    n_right = run_trials(room, task.practice, task.choices, _with_legend(room, task), log=None)
     _read_page(room, f"{n_right} of {len(task.practice)} right.\n\nPress a key to go on.")
+
+
+def _with_legend(room: Room, task: Task) -> Paper:
+    """The run's paper with the keys beneath."""
+    keys = zip(room.config.keys, task.choices, strict=True)
+    legend = "     ".join(f"{key} = {choice}" for key, choice in keys)
+
+    def above(draw: Draw) -> Draw:
+        def both() -> None:
+            draw()
+            room.pen.write(legend, LEGEND_SIZE, task.legend_y, room.pen.look.faint)
+
+        return both
+
+    return Paper(lambda trial: above(task.paper.stimulus(trial)), above(task.paper.between))
 
 
 def _about(room: Room, task: Task) -> dict[str, Any]:

@@ -156,13 +156,14 @@ class _RunClock:
 
 @dataclass
 class _Open:
-    """A trial that may still be answered."""
+    """A trial that may still be answered; `response` is what it was answered with, once closed."""
 
     trial: Trial
     choices: Sequence[str]
     flip_s: float
     onset_s: float
     duration_s: float
+    response: str | None = None
 
     def close(self, room: Room, end_s: float, log: EventLog | None) -> bool:
         """Write it with the first key before `end_s`; whether it was answered right."""
@@ -171,28 +172,28 @@ class _Open:
         room.put_back([press for press in heard if press.time_s >= end_s])
         valid = [press for press in heard if self.flip_s <= press.time_s < end_s]
         press = valid[0] if valid else None
-        response = None if press is None else self.choices[room.config.keys.index(press.name)]
+        if press is not None:
+            self.response = self.choices[room.config.keys.index(press.name)]
         if log is not None:
             log.trial(
                 {
                     "onset": self.onset_s,
                     "duration": self.duration_s,
                     "response_time": None if press is None else press.time_s - self.flip_s,
-                    "response": response,
+                    "response": self.response,
                     "answer": self.trial.answer,
-                    "correct": response == self.trial.answer,
+                    "correct": self.response == self.trial.answer,
                     **self.trial.columns,
                 }
             )
-        return response == self.trial.answer
+        return self.response == self.trial.answer
 
 
 def _tell(room: Room, trial: _Open, clock: _RunClock, paper: Paper) -> bool:
     """Feedback after a practice trial; later trials wait for it."""
     before_s = room.frames.expected_unix_s()
-    answered = any(press.time_s >= trial.flip_s for press in room.waiting())
     right = trial.close(room, before_s, None)
-    words = (RIGHT if right else WRONG) if answered else TOO_LATE
+    words = TOO_LATE if trial.response is None else RIGHT if right else WRONG
     look = room.pen.look
     colour = look.level if right else look.sign
     flip_s = room.show(lambda: room.pen.write(words, FEEDBACK_SIZE, 0.0, colour))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -135,6 +137,10 @@ def test_faces_are_the_labs(tmp_path):
         (stroop, {"keys": ["1", "2"]}, "three keys"),
         (stroop, {"keys": ["1", "2", "2"]}, "each key once"),
         (stroop, {"keys": ["1", "2", "escape"]}, "cannot quit"),
+        (stroop, {"keys": ["5", "1", "2"]}, "cannot start the run.* found 5;"),
+        (stroop, {"keys": ["t", "space", "1"]}, "cannot start the run.* found space, t;"),
+        (stroop, {"keys": ["1", "2", ""]}, "by its name, found none in '1, 2, '"),
+        (matching, {"keys": ["2", "3"], "start_keys": ["3"]}, "cannot start the run.* found 3;"),
         (stroop, {"soas_s": [0.0]}, "soas_s"),
         (stroop, {"colour": "red"}, "colour"),
         (matching, {"keys": ["1", "2", "3"]}, "two keys"),
@@ -153,6 +159,7 @@ def test_wrong_settings_are_one_line(make, entries, words):
 def test_events_are_whole_after_every_trial(tmp_path):
     path = events_path(tmp_path, "p01", "1", "stroop")
     assert path.name == "sub-p01_ses-1_task-stroop_run-1_events.tsv"
+    assert not list(tmp_path.iterdir())
     log = EventLog(path, {"onset": "when", "response": "what", "correct": "whether"}, {"Seed": 3})
     assert path.read_text() == "onset\tresponse\tcorrect\n"
     log.trial({"onset": 1.5, "response": None, "correct": False})
@@ -167,15 +174,34 @@ def test_events_are_whole_after_every_trial(tmp_path):
     assert events_path(tmp_path, "sub-p01", "ses-1", "stroop").name.endswith("run-2_events.tsv")
 
 
+def test_a_run_number_that_was_taken_meanwhile_is_not_taken_again(tmp_path):
+    path = events_path(tmp_path, "p01", "1", "stroop")
+    logs = [EventLog(path, {"onset": ""}, {"Seed": seed}) for seed in range(3)]
+    for log in logs:
+        log.trial({"onset": float(len(log.path.name))})
+        log.close()
+    assert logs[0].path == path
+    assert [log.path.name.split("_")[3] for log in logs] == ["run-1", "run-2", "run-3"]
+    for seed, log in enumerate(logs):
+        assert len(log.path.read_text().splitlines()) == 2
+        assert json.loads(log.path.with_suffix(".json").read_text())["Seed"] == seed
+    assert len(list(path.parent.iterdir())) == 6
+
+
 def test_labels_that_bids_does_not_allow_are_refused(tmp_path):
     with pytest.raises(RecordError, match="letters and digits"):
         events_path(tmp_path, "p_01", "1", "stroop")
 
 
-def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
+@pytest.mark.parametrize("participant", ["p01", "p" * 300])
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path, participant):
+    path = events_path(tmp_path, "p01", "1", "stroop")
     (tmp_path / "sub-p01").write_text("")
     with pytest.raises(RecordError, match="name another") as info:
-        EventLog(events_path(tmp_path, "p01", "1", "stroop"), {"onset": ""}, {})
+        events_path(tmp_path, participant, "1", "stroop")
+    assert "\n" not in str(info.value)
+    with pytest.raises(RecordError, match="name another") as info:
+        EventLog(path, {"onset": ""}, {})
     assert "\n" not in str(info.value)
 
 
@@ -193,6 +219,39 @@ def actor(xserver: XServer, tmp_path: Path) -> Iterator[Callable[..., Actor]]:
     yield start
     for one in started:
         one.close()
+
+
+REAL = [
+    *"abcdefghijklmnopqrstuvwxyz0123456789", *(f"num_{k}" for k in range(10)), "num_add", "f1",
+    "f12", "left", "right", "up", "down", "space", "return", "tab", "home", "end", "insert",
+    "delete", "pageup", "pagedown", "comma", "period", "minus", "equal", "semicolon", "lshift",
+    "rctrl",
+]  # fmt: skip
+UNREAL = ["", "foo", "A", "_5", "Left", "enter", "128", "mod_shift", "motion_up", "hash", "unknown"]
+
+
+@pytest.mark.parametrize("backend", ["ptb", "event"])
+def test_keys_are_those_the_keyboard_tells(xserver, backend):
+    program = (
+        "import json, sys; from stimuli.room import _is_key; given = json.load(sys.stdin);"
+        f"print('told', json.dumps([name for name in given if _is_key(name, {backend!r})]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=xserver.environment, input=json.dumps(REAL + UNREAL), capture_output=True, text=True,
+        timeout=60, check=True,
+    )  # fmt: skip
+    assert json.loads(done.stdout.rpartition("told ")[2]) == REAL
+
+
+@pytest.mark.parametrize("backend", [None, "event"])
+def test_a_key_that_no_keyboard_has_is_one_line(actor, backend):
+    person = actor("stimuli.stroop", keys=["foo", "2", "baz"], keyboard=backend)
+    status, printed, complained = person.ended()
+    assert (status, printed) == (2, "")
+    assert complained.count("\n") == 1
+    assert "found foo, baz, which" in complained
+    assert not person.rows()
 
 
 SHORT = {

@@ -32,6 +32,8 @@ def test_help_has_an_example(name, capsys):
     [
         (["stroop", "--participant", "p01"], "--out"),
         (["stroop", "--participant", "p01", "--out", "x", "--keys", "1,2"], "three keys"),
+        (["stroop", "--participant", "p01", "--out", "x", "--keys", "1,2,"], "by its name"),
+        (["stroop", "--participant", "p01", "--out", "x", "--keys", "5,1,2"], "start the run"),
         (["stroop", "--participant", "p 1", "--out", "x"], "letters and digits"),
         (["matching", "--participant", "p01", "--out", "x"], "--faces DIR"),
         (["matching", "--participant", "p01", "--out", "x", "--faces", "none"], "found none at"),
@@ -42,6 +44,19 @@ def test_a_mistake_is_one_line(arguments, words, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert words in mistake(["task", *arguments], capsys)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", [["stroop"], ["matching", "--shapes-only"]])
+def test_a_folder_that_cannot_be_written_is_told_before_the_window_opens(
+    name, capsys, tmp_path, monkeypatch
+):
+    opened = []
+    monkeypatch.setattr("stimuli.room.Room.open", lambda *given: opened.append(given))
+    (tmp_path / "afile").write_text("kept")
+    arguments = ["--participant", "p01", "--window", "--out", str(tmp_path / "afile")]
+    assert "Not a directory; name another" in mistake(["task", *name, *arguments], capsys)
+    assert not opened
+    assert (tmp_path / "afile").read_text() == "kept"
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def stroop(
     Parameters
     ----------
     keys
-        For red, green and blue, as PsychoPy names them.
+        For red, green and blue, as PsychoPy names them; other keys than those above.
 
     Example
     -------
@@ -100,7 +100,7 @@ def matching(
     Parameters
     ----------
     keys
-        For left and right, as PsychoPy names them.
+        For left and right, as PsychoPy names them; other keys than those above.
     faces
         Folder of the lab's pictures, `EXPRESSION_PERSON.png`; none come with this program.
     shapes_only
