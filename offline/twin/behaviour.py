@@ -7,6 +7,9 @@ Stroop interference is far less reliable.
 Accuracy is counted among the trials that were answered (misses are judged apart). A run whose
 accuracy does not exceed guessing, by a one-sided exact binomial test, is no measurement of the
 task: keys swapped, instructions missed, asleep.
+
+Response times have no unit in a table. A single run whose answers come after the task's response
+window is left out; where most runs of a task are such, the table has another unit, and is refused.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from scipy import stats
 
 from offline.errors import TaskError
 from offline.twin.tasks import MATCHING, STROOP, TaskSpec
-from offline.twin.trials import Trials
+from offline.twin.trials import ANTICIPATION_S, Trials
 
 __all__ = [
     "Inclusion",
@@ -39,6 +42,9 @@ MIN_USABLE = 20
 
 MAX_NEGATIVE = 0.05
 """Share of answers before their stimulus above which a run's clock is not to be trusted."""
+
+LATEST = 10.0
+"""Response windows after which an answer is none, whatever the others of its run are."""
 
 Float64 = NDArray[np.float64]
 
@@ -74,7 +80,7 @@ def include(
     ----------
     trials : Trials
     tasks : sequence of TaskSpec
-        Say what guessing would reach.
+        Say what guessing would reach, and until when answers are expected.
     people : iterable of str or None
         Everyone of the study, with or without `sub-`, to list those without behaviour.
     alpha : float
@@ -87,8 +93,10 @@ def include(
     Raises
     ------
     TaskError
-        If a person is named twice, or a task is not among `tasks`.
+        If a person is named twice, a task is not among `tasks`, or most runs of one are answered
+        after its response window.
     """
+    _require_seconds(trials, tasks)
     lines: list[dict[str, str]] = []
     if people is not None:
         names = [str(name).removeprefix("sub-") for name in people]
@@ -244,9 +252,8 @@ def _reason(
     n, n_missed = len(rows), int(rows["missed"].sum())
     if n_missed == n:
         return "all trials missed", f"{n_missed} of {n}"
-    negative = int((rows["raw_rt_s"] < 0).sum())
-    if negative > MAX_NEGATIVE * (n - n_missed):
-        return "negative response times", f"{negative} of {n - n_missed} answers"
+    if (impossible := _impossible_times(rows, spec)) is not None:
+        return impossible
     if n_missed > max_missed * n:
         return "too many missed", f"{n_missed} of {n}"
     n_answered = int((~rows["missed"] & ~rows["anticipated"]).sum())
@@ -255,10 +262,47 @@ def _reason(
     if test.pvalue > alpha:
         found = f"{n_right} of {n_answered} answers, chance {spec.chance:.3g}"
         return "accuracy not above chance", f"{found}, p {test.pvalue:.2g}"
-    n_usable = int((rows["correct"] & rows["rt_s"].notna()).sum())
-    if n_usable < min_usable:
-        return "too few correct trials", f"{n_usable}"
+    rt_s = rows["rt_s"][rows["correct"]].dropna()
+    if len(rt_s) < min_usable:
+        return "too few correct trials", f"{len(rt_s)}"
+    if len(rt_s) > 1 and rt_s.nunique() == 1:
+        return "response times all equal", f"{rt_s.iloc[0]:g} s in {len(rt_s)} correct trials"
     return None
+
+
+def _impossible_times(rows: pd.DataFrame, spec: TaskSpec) -> tuple[str, str] | None:
+    """Before the stimulus too often, or so late that they are of another unit or clock."""
+    answered_s = rows["raw_rt_s"].dropna()
+    negative = int((answered_s < 0).sum())
+    if negative > MAX_NEGATIVE * len(answered_s):
+        return "negative response times", f"{negative} of {len(answered_s)} answers"
+    window_s = spec.response_window_s
+    if answered_s.median() > window_s:
+        found = f"median {answered_s.median():g} s, window {window_s:g} s"
+        return "response times beyond the window", found
+    late = int((answered_s > LATEST * window_s).sum())
+    if late:
+        found = f"{late} of {len(answered_s)} answers after {LATEST * window_s:g} s"
+        return "response times beyond the window", found
+    return None
+
+
+def _require_seconds(trials: Trials, tasks: Sequence[TaskSpec]) -> None:
+    """Answers of most runs of a task come within its response window."""
+    answered = trials.table[~trials.table["missed"]]
+    medians = answered.groupby(["task", "participant", "run"], sort=False)["raw_rt_s"].median()
+    for task, medians_s in medians.groupby("task", sort=False):
+        window_s = _spec(str(task), tasks).response_window_s
+        if 2 * int((medians_s > window_s).sum()) <= len(medians_s):
+            continue
+        found = medians_s.median()
+        milliseconds = ANTICIPATION_S < found / 1000.0 <= window_s
+        advice = "correct them, or response_window_s of the task"
+        raise TaskError(
+            f"task {task}: expected response times in seconds, within {window_s:g} s of the"
+            f" onset, found a median of {found:g};"
+            f" {'divide by 1000' if milliseconds else advice}"
+        )
 
 
 def _line(

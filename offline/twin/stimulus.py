@@ -75,6 +75,7 @@ def inputs_of(
     column = 0
     for k, spec in enumerate(tasks):
         own = which == k
+        _require_known(table, spec, own)
         seen = np.zeros(len(table), bool)
         for values in spec.channels.values():
             on = own & _matches(table, values)
@@ -101,3 +102,24 @@ def _matches(table: pd.DataFrame, values: Mapping[str, str | tuple[str, ...]]) -
         allowed = (wanted,) if isinstance(wanted, str) else wanted
         on &= table[column].isin(allowed).to_numpy()
     return on
+
+
+def _require_known(table: pd.DataFrame, spec: TaskSpec, own: NDArray[np.bool_]) -> None:
+    """Refuse a trial type that no channel shows, where channels tell trial types apart."""
+    known: set[str] = set()
+    for values in spec.channels.values():
+        for column in ("condition", "trial_type"):
+            wanted = values.get(column, ())
+            known |= {wanted} if isinstance(wanted, str) else set(wanted)
+    # where channels name one type alone, every other is the absence of it
+    if len(known) < 2:
+        return
+    known |= set(spec.conditions)
+    strange = own & ~table["condition"].isin(known).to_numpy()
+    if strange.any():
+        row = table[strange].iloc[0]
+        raise TaskError(
+            f"task {spec.name}: expected a trial type {', '.join(sorted(known))}, found"
+            f" {row['condition']!r} in trial {row['trial']} of sub-{row['participant']}; correct"
+            " the table, or name it in the task's channels or conditions"
+        )

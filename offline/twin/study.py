@@ -23,6 +23,7 @@ from offline.atlas import Atlas
 from offline.errors import TwinError
 from offline.twin.behaviour import include
 from offline.twin.examples import Examples, examples_of
+from offline.twin.leftout import broken_off, unmatched, why_nobody
 from offline.twin.synthetic import FORMS, SyntheticPeople, people_with_truth
 from offline.twin.synthetic_runs import REGIONS
 from offline.twin.tables import read_demographics
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
     from offline.twin.twin import Twin
 
 __all__ = ["Study", "open_study"]
+
+SMALLEST = (0, 3, 14)
+"""Seed, people and ROIs of simulated people: pairs of edges of two people do not differ, and each
+network needs two ROIs."""
 
 Float64 = NDArray[np.float64]
 
@@ -223,6 +228,11 @@ def _synthetic(text: str, bold: bool) -> Study:
             f"expected synthetic:FORM[:SEED[:PEOPLE[:ROIS]]] with a form {', '.join(FORMS)}, found"
             f" {text!r}"
         ) from error
+    if any(found < least for found, least in zip(given, SMALLEST, strict=True)):
+        raise TwinError(
+            "expected synthetic:FORM[:SEED[:PEOPLE[:ROIS]]] with a seed of {} or more, at least {}"
+            " people and at least {} ROIs, found {!r}".format(*SMALLEST, text)
+        )
     seed, n_people, n_rois = given
     drawn = people_with_truth(form, seed=seed, n_people=n_people, n_rois=n_rois)
     study = _assembled(
@@ -253,7 +263,7 @@ def _release(
     bold = release.bold(regions) if regions else None
     return _assembled(
         path.name, release.trials(), tasks, release.demographics(), release.atlas(),
-        dict(zip(found.people, found.z, strict=True)), bold, regions,
+        dict(zip(found.people, found.z, strict=True)), bold, regions, broken_off(found.left_out),
     )  # fmt: skip
 
 
@@ -287,22 +297,17 @@ def _assembled(
     edges: dict[str, Float64] | None,
     bold: Mapping[tuple[str, str, str], Bold] | None,
     regions: Sequence[str],
+    scans_left_out: pd.DataFrame | None = None,
 ) -> Study:
-    everyone = people.index if len(people) else trials.people
-    included = include(trials, tasks, everyone)
-    left = included.table
-    names = [n for n in included.trials.people if n in people.index]
-    if edges is not None:
-        lacking = [n for n in names if n not in edges or not np.isfinite(edges[n]).all()]
-        why = ["no connectome" if n not in edges else "an ROI without signal" for n in lacking]
-        rows = [(n, "n/a", "n/a", "person", w, "") for n, w in zip(lacking, why, strict=True)]
-        left = pd.concat([left, pd.DataFrame(rows, columns=left.columns)], ignore_index=True)
-        names = [n for n in names if n not in set(lacking)]
+    everyone = sorted(people.index) if len(people) else sorted(trials.people)
+    # the order of a table's rows changes nothing that is learned
+    included = include(trials.in_order(), tasks, everyone)
+    without = unmatched(included.trials.people, people, edges)
+    left = pd.concat([scans_left_out, included.table, without], ignore_index=True)
+    names = [n for n in included.trials.people if n not in set(without["participant"])]
     if not names:
-        raise TwinError(
-            "expected people with usable trials and a connectome, found none; names of the two"
-            " tables may differ"
-        )
+        needed = "usable trials" if edges is None else "usable trials and a connectome"
+        raise TwinError(f"expected people with {needed}, found none: {why_nobody(left)}")
     usable = included.trials.only(names)
     present = tuple(spec for spec in tasks if any(map(spec.names, usable.table["task"].unique())))
     segments = encode(usable, present, bold=bold, regions=regions)

@@ -20,6 +20,7 @@ from offline.decoder.folds import deal
 from offline.errors import TaskError
 from offline.twin.baselines import Demographics, JamesStein, KShot, OwnMean
 from offline.twin.behaviour import first_correct, odd_even_reliability, summarise
+from offline.twin.cells import MISSING
 from offline.twin.intervals import Metric, compare, evaluate
 from offline.twin.tasks import MATCHING, STROOP, TaskSpec
 from offline.twin.trials import Trials
@@ -38,6 +39,7 @@ __all__ = [
 K = (2, 5, 10)
 N_FOLDS = 10
 N_REPEATS = 5
+MAX_AGE = 130.0
 GAINS: dict[Metric, tuple[str, float]] = {"r": ("r_gain", 1.0), "rmse": ("rmse_gain_ms", 1000.0)}
 """Column of each gain, and what a gain is multiplied with for it."""
 
@@ -246,7 +248,8 @@ def read_demographics(path: str | Path) -> pd.DataFrame:
     Raises
     ------
     TaskError
-        If the table cannot be read, lacks a column, or names a person twice.
+        If the table cannot be read, lacks a column, names nobody or a person twice, or an age is
+        no number of years; n/a is one that is not known.
     """
     try:
         raw = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig")
@@ -259,13 +262,30 @@ def read_demographics(path: str | Path) -> pd.DataFrame:
             f"{path}: expected the columns participant_id, age, sex, site, group, found no"
             f" {', '.join(sorted(missing))}; add them"
         )
-    table = raw[["age", "sex", "site", "group"]].set_axis(
-        raw["participant_id"].str.removeprefix("sub-"), axis=0
-    )
+    if raw.columns.duplicated().any():
+        again = raw.columns[raw.columns.duplicated()][0]
+        raise TaskError(f"{path}: expected every column once, found {again} again; leave one out")
+    names = raw["participant_id"].str.strip().str.removeprefix("sub-")
+    if names.empty or names.isin(MISSING).any():
+        found = "nobody" if names.empty else f"none in row {int(names.isin(MISSING).argmax()) + 2}"
+        raise TaskError(f"{path}: expected a participant in every row, found {found}; add it")
+    table = raw[["age", "sex", "site", "group"]].set_axis(names, axis=0)
     if table.index.duplicated().any():
         again = table.index[table.index.duplicated()][0]
         raise TaskError(f"{path}: expected everyone once, found participant {again} again")
-    return table.assign(age=pd.to_numeric(table["age"], errors="coerce"))
+    return table.assign(age=_years(table["age"], path))
+
+
+def _years(ages: pd.Series, path: str | Path) -> pd.Series:
+    """Ages as numbers, NaN for n/a."""
+    years = pd.to_numeric(ages, errors="coerce").astype(float)
+    wrong = ~years.between(0.0, MAX_AGE) & ~ages.str.strip().isin(MISSING)
+    if wrong.any():
+        raise TaskError(
+            f"{path}: participant {ages.index[wrong][0]}: expected an age in years, from 0 to"
+            f" {MAX_AGE:g}, or n/a, found {ages[wrong].iloc[0]!r}; correct the table"
+        )
+    return years
 
 
 def _fold(

@@ -7,8 +7,11 @@ Whatever is not a plain answer is marked here, once, and the trial stays in the 
   (negative). Nobody reads a stimulus that fast, so the press says nothing about it: neither its
   time nor its correctness is used, and it is counted.
 - **late**: a response after the task's next stimulus could have come is kept as published.
-- Trials are numbered from 0 in the order of their onsets; trials of one onset keep the order of
-  the file. A trial that is listed twice is an error: two tables of one run are not one run.
+- Trials are numbered from 0 in the order of their onsets; trials of one onset go by `order`, or
+  keep the order of the file. A trial that is listed twice is an error: two tables of one run are
+  not one run.
+- Who, task, run, trial type and onset are never missing, and whether an answer was right is 0 or
+  1: what cannot be so is refused with its row and column, never read as something else.
 
 Directions of phase encoding are part of the task's name in some data sets (`stroopAP`); here they
 are the run.
@@ -26,27 +29,20 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from offline.errors import TaskError
+from offline.twin.cells import COLUMNS, Cells, read_table
 
 __all__ = ["ANTICIPATION_S", "COLUMNS", "Trials", "read_events", "read_trials"]
 
 ANTICIPATION_S = 0.15
 """A response that comes sooner after the stimulus is not a response to it."""
 
-COLUMNS: dict[str, tuple[str, ...]] = {
-    "participant": ("participant_id", "subject"),
-    "task": (),
-    "run": (),
-    "order": ("trial_index",),
-    "onset_s": ("onset",),
-    "duration_s": ("duration",),
-    "condition": ("trial_type",),
-    "response_s": ("response_time_s", "response_time"),
-    "correct": ("accuracy_binarized", "accuracy"),
-}
-"""Column of a trial table: the names it may have in a file, the first one found is taken."""
+MAX_GAP_S = 60.0
+"""Median time between onsets of a run beyond which they are no seconds."""
 
-NEEDED = ("participant", "task", "onset_s", "condition", "response_s", "correct")
-MISSING = ("n/a", "N/A", "NaN", "nan", "")
+MAX_ONSET_S = 86400.0
+"""A day: a later onset is the time of a clock, not that since the run began."""
+
+RUN = ["participant", "task", "run"]
 EVENTS = re.compile(
     r"sub-(?P<participant>[^_]+)(_ses-(?P<session>[^_]+))?_task-(?P<task>[^_]+)"
     r"(_dir-(?P<dir>[^_]+))?(_run-(?P<run>[^_]+))?_events\.tsv(\.gz)?$"
@@ -66,7 +62,8 @@ class Trials:
         `onset_s`, `duration_s` (float, from the start of the run); `condition` (str);
         `raw_rt_s` (as published, NaN if missed); `rt_s` (NaN if missed or anticipated);
         `missed`, `anticipated`, `correct` (bool; `correct` false where missed or anticipated).
-        Further columns of the file follow as text, NaN where missing.
+        Further columns of the file follow as text, NaN where missing; one that has a name of ours
+        is left out.
     """
 
     table: pd.DataFrame
@@ -97,6 +94,12 @@ class Trials:
         """Those of some people."""
         keep = self.table["participant"].isin(set(people))
         return Trials(self.table[keep].reset_index(drop=True))
+
+    def in_order(self) -> Trials:
+        """By participant, task and run; run 10 comes after run 9."""
+        place = {run: k for k, run in enumerate(sorted(set(_runs(self.table)), key=_natural))}
+        order = np.argsort([place[run] for run in _runs(self.table)], kind="stable")
+        return Trials(self.table.iloc[order].reset_index(drop=True))
 
     def grid(
         self, column: str, people: Sequence[str] | None = None
@@ -162,12 +165,13 @@ def read_trials(
     Raises
     ------
     TaskError
-        If the file is no table, a needed column is missing, a value is no number, a trial is
-        listed twice, or a trial without response is scored as correct.
+        If the file is no table, a needed column or cell is missing, a value is no finite number,
+        onsets are no seconds, a trial is listed twice, or a trial without response is scored as
+        correct, one with a response not at all.
     """
     where = "trials" if isinstance(source, pd.DataFrame) else str(source)
-    raw = source if isinstance(source, pd.DataFrame) else _read(Path(source))
-    return Trials(_checked(_renamed(raw, columns or {}, where), where))
+    raw = source if isinstance(source, pd.DataFrame) else read_table(Path(source))
+    return Trials(_checked(Cells.of(raw, columns or {}, where)))
 
 
 def read_events(
@@ -196,8 +200,7 @@ def read_events(
         names = _names(path)
         if tasks is not None and names["task"] not in tasks:
             continue
-        raw = _renamed(_read(path), columns or {}, str(path), given=names)
-        parts.append(_checked(raw.assign(**names), str(path)))
+        parts.append(_checked(Cells.of(read_table(path), columns or {}, str(path), names)))
     if not parts:
         raise TaskError("expected events files (sub-*_task-*_events.tsv), found none; name some")
     table = pd.concat(parts, ignore_index=True)
@@ -221,56 +224,52 @@ def _names(path: Path) -> dict[str, str]:
     return {"participant": found["participant"], "task": task, "run": run}
 
 
-def _read(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise TaskError(
-            f"{path}: expected a table of trials with a header, found {reason}; check the file"
-        ) from error
+def _checked(cells: Cells) -> pd.DataFrame:
+    text, where = cells.text, cells.where
+    known = _answers(cells)
+    others = [name for name in text.columns if name not in COLUMNS and name not in known]
+    table = pd.concat([known, text[others]], axis=1)
+    # without a number of their own, trials of one onset stay in the order of the file
+    order = pd.Series(0.0, text.index)
+    if "order" in text:
+        order = cells.numbers("order")
+        cells.refuse(order.isna(), "order", "a number")
+        _require_once(table.assign(order=order), where, "order")
+    first = {run: k for k, run in enumerate(dict.fromkeys(_runs(table)))}
+    place = [first[run] for run in _runs(table)]
+    table = table.iloc[np.lexsort((order, table["onset_s"], place))].reset_index(drop=True)
+    table["trial"] = table.groupby(RUN, sort=False).cumcount()
+    _require_seconds(table, where)
+    _require_one_table(table, where)
+    return table
 
 
-def _renamed(
-    raw: pd.DataFrame, columns: Mapping[str, str], where: str, given: Iterable[str] = ()
-) -> pd.DataFrame:
-    """The table with our names for known columns."""
-    theirs = {}
-    for ours, others in COLUMNS.items():
-        names = (columns[ours],) if ours in columns else (ours, *others)
-        found = next((name for name in names if name in raw.columns), None)
-        if found is not None:
-            theirs[found] = ours
-        elif ours in NEEDED and ours not in given:
-            raise TaskError(
-                f"{where}: expected a column {' or '.join(names)}, found"
-                f" {', '.join(map(str, raw.columns)) or 'none'}; add it, or say which it is"
-            )
-    return raw.rename(columns=theirs)
-
-
-def _checked(raw: pd.DataFrame, where: str) -> pd.DataFrame:
-    text = raw.astype(str).map(str.strip).mask(lambda cells: cells.isin(MISSING))
-    numbers = {name: _numbers(text, name, where) for name in ("onset_s", "response_s", "correct")}
-    responded = numbers["response_s"]
+def _answers(cells: Cells) -> pd.DataFrame:
+    """The columns of `Trials.table` that every table has, in the order of the file."""
+    text = cells.text
+    for column, expected in (
+        ("participant", "a participant"), ("task", "a task"), ("run", "a run"),
+        ("condition", "a trial type"), ("onset_s", "an onset"),
+    ):  # fmt: skip
+        if column in text:
+            cells.refuse(text[column].isna(), column, expected)
+    onset_s, responded, correct = map(cells.numbers, ("onset_s", "response_s", "correct"))
     missed = responded.isna()
     anticipated = responded < ANTICIPATION_S
-    right = numbers["correct"] > 0.5
-    _refuse(right & missed, where, "a response time where the answer is right", "n/a")
-    _refuse(numbers["onset_s"].isna(), where, "an onset", "n/a")
-    if "duration_s" in text.columns:
-        duration = _numbers(text, "duration_s", where)
-    else:
-        duration = pd.Series(np.nan, text.index)
-    run = text["run"] if "run" in text.columns else pd.Series("1", text.index)
-    known = pd.DataFrame(
+    right = correct == 1.0
+    cells.refuse(right & missed, "response_s", "a response time where the answer is right")
+    cells.refuse(correct.notna() & ~correct.isin((0.0, 1.0)), "correct", "0 or 1")
+    # whether an anticipation was right is not used, and need not be known
+    unscored = correct.isna() & ~missed & ~anticipated
+    cells.refuse(unscored, "correct", "0 or 1 where there is a response time")
+    return pd.DataFrame(
         {
-            "participant": text["participant"].str.removeprefix("sub-"),
+            "participant": text["participant"],
             "task": text["task"],
-            "run": run,
+            "run": text["run"] if "run" in text else pd.Series("1", text.index),
             "trial": 0,
-            "onset_s": numbers["onset_s"],
-            "duration_s": duration,
+            "onset_s": onset_s,
+            "duration_s": cells.numbers("duration_s") if "duration_s" in text else np.nan,
             "condition": text["condition"],
             "raw_rt_s": responded,
             "rt_s": responded.mask(anticipated),
@@ -279,51 +278,57 @@ def _checked(raw: pd.DataFrame, where: str) -> pd.DataFrame:
             "correct": right & ~anticipated,
         }
     )
-    others = [name for name in text.columns if name not in COLUMNS]
-    table = pd.concat([known, text[others]], axis=1)
-    if "order" in text.columns:
-        table["order"] = _numbers(text, "order", where)
-        _require_once(table, where, "order")
-        table = table.drop(columns="order")
-    # stable: trials of one onset stay in the order of the file
-    first = {run: k for k, run in enumerate(dict.fromkeys(_runs(table)))}
-    place = [first[run] for run in _runs(table)]
-    table = table.iloc[np.lexsort((table["onset_s"].to_numpy(), place))].reset_index(drop=True)
-    table["trial"] = table.groupby(["participant", "task", "run"], sort=False).cumcount()
-    # onsets may repeat (a run that stalled has such); the same press to two trials may not
-    answered = table[~table["missed"]]
-    again = answered.duplicated(["participant", "task", "run", "onset_s", "raw_rt_s"], keep=False)
-    if again.any():
-        _require_once(answered[again].assign(trial=answered["trial"].min()), where)
-    return table
 
 
 def _runs(table: pd.DataFrame) -> list[tuple[str, str, str]]:
     return list(zip(table["participant"], table["task"], table["run"], strict=True))
 
 
-def _numbers(text: pd.DataFrame, column: str, where: str) -> pd.Series:
-    values = pd.to_numeric(text[column], errors="coerce")
-    wrong = values.isna() & text[column].notna()
-    if wrong.any():
-        at = int(np.flatnonzero(wrong)[0])
-        raise TaskError(
-            f"{where}: row {at + 2}, column {column}: expected a number or n/a, found"
-            f" {text[column].iloc[at]!r}; correct the table"
-        )
-    return values.astype(float)
+def _natural(run: tuple[str, str, str]) -> tuple[str, str, list[str | int]]:
+    parts = re.split(r"(\d+)", run[2])
+    return run[0], run[1], [int(part) if k % 2 else part for k, part in enumerate(parts)]
 
 
-def _refuse(wrong: pd.Series, where: str, expected: str, found: str) -> None:
-    if wrong.any():
-        at = int(np.flatnonzero(wrong)[0])
+def _require_seconds(table: pd.DataFrame, where: str) -> None:
+    """Of trials in order: onsets are seconds since the run began."""
+    gap_s = table.groupby(RUN, sort=False)["onset_s"].diff()
+    median_s = gap_s.groupby([table[name] for name in RUN], sort=False).median()
+    if (slow := median_s > MAX_GAP_S).any():
+        person, task, run = median_s.index[slow][0]
         raise TaskError(
-            f"{where}: row {at + 2}: expected {expected}, found {found}; correct the table"
+            f"{where}: expected onsets in seconds, found a median of {median_s[slow].iloc[0]:g}"
+            f" between those of sub-{person}, task {task}, run {run}; divide milliseconds by 1000"
         )
+    if (late := table["onset_s"].abs() > MAX_ONSET_S).any():
+        row = table[late].iloc[0]
+        raise TaskError(
+            f"{where}: expected onsets in seconds from the start of the run, found"
+            f" {row['onset_s']:g} of sub-{row['participant']}, task {row['task']}, run"
+            f" {row['run']}; subtract the time of its start"
+        )
+
+
+def _require_one_table(table: pd.DataFrame, where: str) -> None:
+    """Of trials in order: no run is two tables, whole or in part."""
+    onsets = table.groupby(RUN, sort=False)["onset_s"]
+    # nobody answers two stimuli that come so close; a run that stalled has a few such
+    close = (onsets.diff() < ANTICIPATION_S) | (onsets.diff(-1) > -ANTICIPATION_S)
+    share = close.groupby([table[name] for name in RUN], sort=False).mean()
+    if (twice := share > 0.5).any():
+        person, task, run = share.index[twice][0]
+        raise TaskError(
+            f"{where}: expected every trial once, found most onsets of sub-{person}, task {task},"
+            f" run {run} twice; leave one of the two tables out, or tell runs apart in a column run"
+        )
+    # the same press to two trials is no press
+    answered = table[~table["missed"]]
+    again = answered.duplicated([*RUN, "onset_s", "raw_rt_s"], keep=False)
+    if again.any():
+        _require_once(answered[again].assign(trial=answered["trial"].min()), where)
 
 
 def _require_once(table: pd.DataFrame, where: str, place: str = "trial") -> None:
-    again = table.duplicated(["participant", "task", "run", place])
+    again = table.duplicated([*RUN, place])
     if again.any():
         row = table[again].iloc[0]
         raise TaskError(

@@ -126,6 +126,30 @@ def test_a_cohort_without_trials_and_a_region_that_is_none_are_one_line(
     assert "found no 'amygdala'" in refused(capsys, "fit", release[0], "--region", "amygdala", *out)
 
 
+def test_tables_that_would_give_a_wrong_number_are_one_line(cohort, tmp_path, capsys):
+    table = pd.read_csv(cohort[2], sep="\t", dtype=str, keep_default_na=False)
+    answered = table["response_time_s"] != "n/a"
+    milliseconds = table["response_time_s"].where(
+        ~answered, table["response_time_s"].replace("n/a", "0").astype(float).mul(1000).map(str)
+    )
+    changed = {
+        "divide by 1000": table.assign(response_time_s=milliseconds),
+        "found 'inf'": table.assign(response_time_s="inf"),
+        "response times all equal": table.assign(response_time_s="0.7", correct="1"),
+        "expected a trial type face, shape, found 'faces'": table.assign(
+            trial_type=table["trial_type"].replace("face", "faces"), answer="left"
+        ),
+        "all trials missed": table.assign(response_time_s="n/a", correct="0"),
+    }
+    path = tmp_path / "trials.tsv"
+    for words, wrong in changed.items():
+        wrong.to_csv(path, sep="\t", index=False)
+        text = refused(
+            capsys, "fit", cohort[0], "--trials", str(path), "--out", str(tmp_path / "t")
+        )
+        assert words in text
+
+
 def test_regions_of_the_release_are_named_by_a_table_of_its_labels(release, tmp_path, capsys):
     from offline.twin.study import open_study
 

@@ -24,7 +24,7 @@ KINDS = stroop_kinds(N)
 
 def run_of(participant, missed=0, wrong=0, negative=0, early=0):
     """A run of 60 trials with so many of each kind, the others right."""
-    rt_s = np.full(N, 0.7)
+    rt_s = np.linspace(0.6, 0.8, N)
     rt_s[:missed] = np.nan
     made = one_run(participant, rt_s, KINDS)
     after = missed + np.arange(wrong)
@@ -87,6 +87,66 @@ def test_people_without_behaviour_are_listed():
     assert reasons(inclusion, "C3") == [("person", "no behaviour")]
     assert reasons(inclusion, "B2") == [("run", "all trials missed"), ("person", "no usable run")]
     assert inclusion.trials.people == ("A1",)
+
+
+def slower(made, factor, rows=slice(None)):
+    """A run with some response times longer."""
+    made = made.copy()
+    longer = factor * made["response_time_s"].astype(float)
+    made.loc[rows, "response_time_s"] = longer.map(str).loc[rows]
+    return made
+
+
+def test_a_table_in_milliseconds_is_refused():
+    runs = [slower(run_of(name), 1000.0) for name in ("A1", "B2", "C3")]
+    with pytest.raises(
+        TaskError, match=r"seconds, within 2.25 s .* a median of 700; divide by 1000"
+    ):
+        included(*runs)
+    with pytest.raises(TaskError, match="found a median of 700; divide by 1000"):
+        included(*runs, run_of("D4"))
+
+
+def test_a_task_in_milliseconds_beside_another_in_seconds_is_refused():
+    faces = slower(run_of("A1"), 1000.0).assign(task="hammer", trial_type="face")
+    with pytest.raises(TaskError, match="task hammer: expected response times in seconds"):
+        included(faces, run_of("A1"), run_of("B2"), run_of("C3"))
+
+
+def test_answers_after_the_next_stimulus_are_no_milliseconds():
+    with pytest.raises(TaskError, match=r"a median of 5\.6; correct them, or response_window_s"):
+        included(*[slower(run_of(name), 8.0) for name in ("A1", "B2")])
+
+
+@pytest.mark.parametrize(
+    ("factor", "rows", "found"),
+    [
+        (1000.0, slice(None), "median 700 s, window 2.25 s"),
+        (8.0, slice(None), "median 5.6 s, window 2.25 s"),
+        (1000.0, slice(7, 7), "1 of 60 answers after 22.5 s"),
+    ],
+)
+def test_one_person_in_another_unit_is_left_out(factor, rows, found):
+    inclusion = included(run_of("A1"), slower(run_of("B2"), factor, rows), run_of("C3"))
+    assert reasons(inclusion, "B2") == [
+        ("run", "response times beyond the window"), ("person", "no usable run"),
+    ]  # fmt: skip
+    assert inclusion.table["found"][0] == found
+    assert inclusion.trials.people == ("A1", "C3")
+
+
+def test_single_late_answers_stay():
+    inclusion = included(slower(run_of("A1"), 5.0, slice(0, 3)), run_of("B2"))
+    assert len(inclusion.table) == 0
+    assert inclusion.trials.table["rt_s"].max() > 3.0
+
+
+def test_response_times_that_are_all_equal_are_no_measurement():
+    made = run_of("A1").assign(response_time_s="0.7")
+    inclusion = included(made, run_of("B2"))
+    assert reasons(inclusion, "A1") == [
+        ("run", "response times all equal"), ("person", "no usable run"),
+    ]  # fmt: skip
 
 
 def test_a_person_named_twice_is_refused():

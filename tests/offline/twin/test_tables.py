@@ -82,6 +82,36 @@ def test_demographics_are_read(tmp_path):
         read_demographics(path)
 
 
+HEADER = "participant_id\tage\tsex\tSite\tGroup\n"
+
+
+@pytest.mark.parametrize("age", ["old", "-5", "inf", "89+", "nine", "1990"])
+def test_an_age_that_is_none_is_refused(tmp_path, age):
+    path = tmp_path / "participants.tsv"
+    path.write_text(f"{HEADER}sub-A1\tn/a\tF\t1\tPatient\nsub-B2\t{age}\tF\t1\tPatient\n")
+    with pytest.raises(TaskError, match="participant B2: expected an age in years") as info:
+        read_demographics(path)
+    assert repr(age) in str(info.value)
+    path.write_text(path.read_text().replace(age, "31.5"))
+    assert read_demographics(path)["age"].tolist()[1] == 31.5
+    assert np.isnan(read_demographics(path)["age"]["A1"])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (HEADER, "a participant in every row, found nobody"),
+        (HEADER + "A1\t20\tF\t1\tP\nn/a\t20\tF\t1\tP\n", "found none in row 3"),
+        (HEADER.replace("\n", "\tAge\n"), "expected every column once, found age again"),
+    ],
+)
+def test_a_participants_table_that_is_none_is_refused(tmp_path, text, words):
+    path = tmp_path / "participants.tsv"
+    path.write_text(text)
+    with pytest.raises(TaskError, match=words):
+        read_demographics(path)
+
+
 # --- real people ------------------------------------------------------------------------------
 
 

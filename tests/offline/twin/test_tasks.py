@@ -212,6 +212,19 @@ def test_what_no_task_knows_is_refused():
         encode(stroop_trials(**unseen), (STROOP,))
 
 
+def test_a_trial_type_that_no_channel_shows_is_refused():
+    made = one_run("A1", np.full(6, 0.6), ["shape", "faces"] * 3, task="hammer", gap_s=3.0)
+    made["answer"] = ["left", "right"] * 3
+    with pytest.raises(
+        TaskError, match="trial type face, shape, found 'faces' in trial 1 of sub-A1"
+    ):
+        encode(read_trials(made), (MATCHING,))
+    named = MATCHING.model_copy(update={"conditions": {"faces": "face"}})
+    assert encode(read_trials(made), (named,)).inputs.any()
+    # channels of Stroop are the word and its ink: trial types only name conditions
+    assert encode(stroop_trials(trial_type={4: "neutral"}), (STROOP,)).inputs.any()
+
+
 def test_the_public_trials(data):
     trials = read_trials(data / "behaviour" / "tcp_trials.tsv.gz")
     people = trials.people[:20]

@@ -72,15 +72,97 @@ def test_two_tables_of_one_run_are_refused():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"response_time_s": {4: "fast"}}, "row 6, column response_s: expected a number"),
-        ({"onset_s": {0: "n/a"}}, "row 2: expected an onset"),
-        ({"response_time_s": {2: "n/a"}}, "row 4: expected a response time where"),
+        ({"response_time_s": {4: "fast"}}, "row 6, column response_time_s: expected a number"),
+        ({"response_time_s": {4: "inf"}}, "row 6, column response_time_s: .* found 'inf'"),
+        ({"onset_s": {3: "-inf"}}, "row 5, column onset_s: .* found '-inf'"),
+        ({"duration_s": {3: "1e999"}}, "row 5, column duration_s: .* found '1e999'"),
+        ({"onset_s": {0: "n/a"}}, "row 2, column onset_s: expected an onset, found n/a"),
+        ({"response_time_s": {2: "n/a"}}, "row 4, column response_time_s: expected a response"),
+        ({"correct": {2: "n/a"}}, "row 4, column correct: expected 0 or 1 where"),
+        ({"correct": {2: "7"}}, "row 4, column correct: expected 0 or 1, found '7'"),
+        ({"correct": {2: "100"}}, "row 4, column correct: expected 0 or 1, found '100'"),
+        ({"correct": {2: "0.6"}}, "row 4, column correct: expected 0 or 1, found '0.6'"),
+        ({"participant_id": {1: "n/a"}}, "row 3, column participant_id: expected a participant"),
+        ({"participant_id": {1: "sub-"}}, "row 3, column participant_id: expected a participant"),
+        ({"task": {1: "n/a"}}, "row 3, column task: expected a task"),
+        ({"run": {1: ""}}, "row 3, column run: expected a run"),
+        ({"trial_type": {1: "n/a"}}, "row 3, column trial_type: expected a trial type"),
+        ({"trial_index": {1: "n/a"}}, "row 3, column trial_index: expected a number"),
     ],
 )
 def test_a_wrong_cell_is_named(changes, words):
     with pytest.raises(TaskError, match=words) as info:
         read_trials(table(**changes))
     assert "\n" not in str(info.value)
+
+
+def test_whether_a_miss_or_an_anticipation_was_right_need_not_be_known():
+    made = table(response_time_s={1: "n/a", 2: "0.1"}, correct={1: "n/a", 2: "n/a"})
+    assert read_trials(made).usable.tolist() == [True, False, False, True, True, True]
+
+
+def in_ms(made, *columns):
+    """Columns in milliseconds."""
+    return made.assign(**{name: (1000 * made[name].astype(float)).map(str) for name in columns})
+
+
+def test_onsets_in_milliseconds_are_refused():
+    with pytest.raises(TaskError, match="expected onsets in seconds, found a median of 4000"):
+        read_trials(in_ms(table(), "onset_s"))
+    other = one_run("B2", np.full(6, 0.7), KINDS)
+    with pytest.raises(TaskError, match="sub-B2, task stroop, run AP; divide milliseconds"):
+        read_trials(pd.concat([table(), in_ms(other, "onset_s")], ignore_index=True))
+
+
+def test_onsets_on_the_clock_of_a_day_are_refused():
+    made = table()
+    made["onset_s"] = (1.7e9 + made["onset_s"].astype(float)).map(str)
+    with pytest.raises(TaskError, match="from the start of the run, found 1"):
+        read_trials(made)
+
+
+@pytest.mark.parametrize("later_s", [0.0, 0.1])
+def test_a_run_that_is_two_tables_is_refused(later_s):
+    """Other answers to the same stimuli, as of a run listed twice or two without a column run."""
+    second = one_run("A1", np.linspace(0.5, 0.9, 6), KINDS)
+    second["onset_s"] = (later_s + second["onset_s"].astype(float)).map(str)
+    both = pd.concat([table(), second], ignore_index=True)
+    for dropped in (["trial_index"], ["trial_index", "run"]):
+        with pytest.raises(TaskError, match="found most onsets of sub-A1, task stroop"):
+            read_trials(both.drop(columns=dropped))
+
+
+def test_a_table_without_trials_is_refused():
+    with pytest.raises(TaskError, match="expected trials, found a header alone"):
+        read_trials(table().iloc[:0])
+
+
+def test_columns_that_only_have_a_name_of_ours_change_nothing():
+    made = table()
+    renamed = made.rename(columns={"correct": "hit"}).assign(correct="0", missed="x", trial="9")
+    found = read_trials(renamed, {"correct": "hit"}).table
+    pd.testing.assert_frame_equal(found, read_trials(made).table)
+
+
+def test_rows_that_break_off_are_refused(tmp_path):
+    path = tmp_path / "trials.tsv"
+    made = table()[
+        ["onset_s", "participant_id", "task", "response_time_s", "correct", "trial_type"]
+    ]
+    made.to_csv(path, sep="\t", index=False)
+    path.write_text(path.read_text() + "26.0\tsub-A1\n")
+    with pytest.raises(TaskError, match="row 8, column task: expected a task, found n/a"):
+        read_trials(path)
+
+
+def test_people_tasks_and_runs_in_order():
+    parts = [
+        one_run(name, np.linspace(0.5, 0.9, 6), KINDS, run=run)
+        for name, run in (("B2", "10"), ("A1", "2"), ("B2", "9"))
+    ]
+    rows = read_trials(pd.concat(parts, ignore_index=True)).in_order().table
+    found = list(rows[["participant", "run"]].drop_duplicates().itertuples(index=False, name=None))
+    assert found == [("A1", "2"), ("B2", "9"), ("B2", "10")]
 
 
 def test_a_missing_column_is_named():
