@@ -122,11 +122,22 @@ def test_demographics_tell_what_they_determine():
     assert np.corrcoef(told, y[150:])[0, 1] > 0.99
 
 
-def test_demographics_of_a_new_class_or_without_age_are_the_average():
+def test_without_age_people_are_told_as_of_mean_age():
     people = table()
     model = Demographics().fit(people, 0.5 + 0.01 * people["age"])
-    strange = people[:2].assign(site="9", age=np.nan)
-    assert np.isfinite(model.predict(strange)).all()
+    mean = people[:2].assign(age=people["age"].mean())
+    np.testing.assert_allclose(
+        model.predict(people[:2].assign(age=np.nan)), model.predict(mean), rtol=1e-12
+    )
+    assert not np.allclose(model.predict(people[:2]), model.predict(mean))
+
+
+def test_a_new_class_is_told_as_the_one_that_others_are_compared_with():
+    people = table()
+    model = Demographics().fit(people, 0.5 + 0.1 * (people["site"] == "2"))
+    new, first, second = (model.predict(people[:2].assign(site=site)) for site in "912")
+    np.testing.assert_array_equal(new, first)
+    assert (second > first + 0.05).all()
     with pytest.raises(TwinError, match="found no group"):
         model.predict(people.drop(columns="group"))
 
