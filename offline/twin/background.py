@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 
 from offline.errors import TwinError
 from offline.twin.basis import Basis
+from offline.twin.determinism import deterministic
 from offline.twin.examples import Examples
 from offline.twin.kernels import ALL, Kernels, Spectrum, Term
 from offline.twin.mixtures import fit_mixtures
 from offline.twin.shot import infer_codes
-from offline.twin.train import deterministic
 from offline.twin.twin import Twin
 
 __all__ = ["Background", "backgrounds_of", "training_codes"]
@@ -81,7 +81,7 @@ class Background:
         unit = np.where(unit > 1e-12, unit, 1.0)
         y = (codes - codes.mean(axis=0)) / unit
         kernels = Kernels.of(basis, edges)
-        mixtures = fit_mixtures(kernels, y, n_steps=0)
+        mixtures = fit_mixtures(kernels, y, n_terms=0)
         found = []
         for one in mixtures:
             spectrum = Spectrum.of(kernels.mixed(one.shares))

@@ -102,7 +102,6 @@ def edit_connectomes(
         except TwinError:
             refused[k] = "no correlation matrix has these edges"
             continue
-        after[k] = before[k]
         moved = np.arctanh(fixed[a, b])
         # what did not move is to have the same bits
         after[k] = np.where(np.abs(moved - before[k]) > 1e-12, moved, before[k])

@@ -22,7 +22,7 @@ from offline.errors import TwinError
 from offline.twin.baselines import Cpm, Demographics, JamesStein, KernelRidge, KShot, OwnMean
 from offline.twin.further import further_tables
 from offline.twin.intervals import N_DRAWS, compare, evaluate
-from offline.twin.runs import Run, runs_of
+from offline.twin.runs import FEWEST_PEOPLE, Run, runs_of
 from offline.twin.study import Study
 from offline.twin.twin import Twin
 
@@ -134,7 +134,9 @@ def evaluate_twin(
     start_s = time.process_time()
     runs = list(runs_of(study, usable, seed))
     if not runs:
-        raise TwinError("expected a run with at least 20 people, found none; add people")
+        raise TwinError(
+            f"expected a run with at least {FEWEST_PEOPLE} people, found none; add people"
+        )
     rows, exchanged = [], []
     for run in runs:
         say(f"{run.task} {run.run}: {len(run.rows)} people, response times")

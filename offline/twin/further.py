@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from offline.twin.baselines import GroupMap
+from offline.twin.determinism import deterministic
 from offline.twin.examples import Examples
 from offline.twin.intervals import compare, evaluate, less_means
 from offline.twin.intervene import ask
@@ -19,7 +20,6 @@ from offline.twin.outcomes import Target, measured_responses, outcomes
 from offline.twin.recovery import truth_tables
 from offline.twin.runs import Run
 from offline.twin.study import Study
-from offline.twin.train import deterministic
 from offline.twin.twin import Twin
 
 __all__ = ["further_tables"]
@@ -28,7 +28,7 @@ Float64 = NDArray[np.float64]
 N_BINS = 5
 K_CHOICES = 10
 FEWEST_PEOPLE = 10
-SMALL = 1e-6
+LEAST_PROBABILITY = 1e-6
 N_OUTCOMES = 3
 """Of a trial, in this order: correct, wrong, missed."""
 
@@ -171,7 +171,7 @@ def _own_rates(own: Examples, run: Run, what: NDArray[np.int64]) -> Float64:
 def _loss(p: Float64, what: NDArray[np.int64], late: NDArray[np.bool_]) -> Float64:
     """Mean log loss of each person's trials, (n_people,)."""
     chosen = np.take_along_axis(p, np.maximum(what, 0)[..., None], axis=-1)[..., 0]
-    loss = np.where(late, -np.log(np.maximum(np.nan_to_num(chosen), SMALL)), 0.0)
+    loss = np.where(late, -np.log(np.maximum(np.nan_to_num(chosen), LEAST_PROBABILITY)), 0.0)
     return np.asarray(loss.sum(axis=(1, 2)) / np.maximum(late.sum(axis=(1, 2)), 1))
 
 

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offline.twin.kernels import ALL, Kernels, Spectrum, Term, canonical, scores_of
-from offline.twin.mixtures import N_STEPS, Mixture, fit_mixtures
+from offline.twin.mixtures import N_TERMS, Mixture, fit_mixtures
 
 __all__ = ["CodeMap", "fit_code_map"]
 
@@ -97,7 +97,7 @@ class CodeMap:
 
 
 def fit_code_map(
-    blocks: Float64, codes: Float64, n_folds: int = 5, n_steps: int = N_STEPS
+    blocks: Float64, codes: Float64, n_folds: int = 5, n_terms: int = N_TERMS
 ) -> CodeMap:
     """Solve for the map from scores to codes.
 
@@ -108,13 +108,13 @@ def fit_code_map(
     codes : ndarray of float64, shape (n_people, n_codes)
     n_folds : int
         For the spread, dealt to people in turn.
-    n_steps : int
+    n_terms : int
         Terms of network blocks at most.
     """
     centre = codes.mean(axis=0)
     y, into = _traits(codes - centre)
     kernels = Kernels.of_scores(blocks)
-    mixtures = fit_mixtures(kernels, y, n_steps)
+    mixtures = fit_mixtures(kernels, y, n_terms)
     weights, constant = _weights(kernels, mixtures)
     residual = codes - centre - (y - _left_out(kernels, y, mixtures, n_folds)) @ into
     return CodeMap(

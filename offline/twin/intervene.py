@@ -28,11 +28,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from offline.errors import TwinError
 from offline.twin.background import Background
+from offline.twin.determinism import deterministic
 from offline.twin.edit import Edited, edit_connectomes
 from offline.twin.effects import Intervention, jackknife, mean_of_known, normal_interval
 from offline.twin.examples import Examples
 from offline.twin.outcomes import Target, outcomes, slopes, targets_of, with_volumes
-from offline.twin.train import deterministic
 from offline.twin.twin import Twin
 
 __all__ = ["ask", "edited_twins", "intervene"]

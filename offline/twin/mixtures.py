@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from offline.twin.kernels import ALL, Fit, Kernels, Spectrum, Term, canonical, fit
 
-__all__ = ["DEGREES", "N_STEPS", "Mixture", "fit_mixtures"]
+__all__ = ["DEGREES", "N_TERMS", "Mixture", "fit_mixtures"]
 
 DEGREES = (0.0, 0.3, 0.6, 1.0)
 """Prior share of the second degree of all edges."""
@@ -28,7 +28,7 @@ DEGREES = (0.0, 0.3, 0.6, 1.0)
 SHARES = (0.25, 0.5, 0.75, 1.0)
 """Of a term that is added."""
 
-N_STEPS = 2
+N_TERMS = 2
 """Terms of network blocks at most."""
 
 ODDS = 3.0
@@ -40,8 +40,8 @@ N_FITTED = 25
 N_ITERATIONS = 25
 """Of expectation-maximisation from the mixture that is gone on from."""
 
-LEAST = 1e-2
-"""Posterior probability, below which a mixture is left out."""
+LEAST_PROBABILITY = 1e-2
+"""Of a mixture a posteriori, below which it is left out."""
 
 Float64 = NDArray[np.float64]
 
@@ -72,7 +72,7 @@ class Mixture:
         return sum(share for term, share in self.shares.items() if len(term) == 2)
 
 
-def fit_mixtures(kernels: Kernels, y: Float64, n_steps: int = N_STEPS) -> list[Mixture]:
+def fit_mixtures(kernels: Kernels, y: Float64, n_terms: int = N_TERMS) -> list[Mixture]:
     """All mixtures that are likely; their probabilities sum to 1.
 
     Parameters
@@ -80,7 +80,7 @@ def fit_mixtures(kernels: Kernels, y: Float64, n_steps: int = N_STEPS) -> list[M
     kernels : Kernels
     y : ndarray of float64, shape (n_people, n_codes)
         Codes, mean 0.
-    n_steps : int
+    n_terms : int
         0 for all edges alone.
     """
     found = []
@@ -90,7 +90,7 @@ def fit_mixtures(kernels: Kernels, y: Float64, n_steps: int = N_STEPS) -> list[M
         one = fit(Spectrum.of(kernels.mixed(shares)), y)
         found.append(Mixture(shares, one, one.likelihood - np.log(len(DEGREES))))
     newest = found
-    for step in range(n_steps if kernels.n_blocks > 1 else 0):
+    for step in range(n_terms if kernels.n_blocks > 1 else 0):
         best = max(newest, key=lambda one: one.log_joint)
         bases = [best] if step or best is found[0] else [found[0], best]
         newest = [one for base in bases for one in _extended(kernels, y, base)]
@@ -106,7 +106,7 @@ def _likely(found: list[Mixture]) -> list[Mixture]:
     logs = np.array([one.log_joint for one in mixtures])
     probability = np.exp(logs - logs.max())
     probability /= probability.sum()
-    kept = probability >= min(LEAST, probability.max())
+    kept = probability >= min(LEAST_PROBABILITY, probability.max())
     probability /= probability[kept].sum()
     return [
         replace(one, probability=float(p))

@@ -13,9 +13,10 @@ from offline.twin.tables import RunData, run_data
 from offline.twin.train import deal_people
 from offline.twin.twin import Twin
 
-__all__ = ["Run", "runs_of"]
+__all__ = ["FEWEST_PEOPLE", "Run", "runs_of"]
 
 N_FOLDS = 5
+FEWEST_PEOPLE = 20
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Run:
 
 
 def runs_of(study: Study, twin: Twin | None, seed: int) -> Iterator[Run]:
-    """Runs with at least 20 people, with the twin's folds, or folds of their own."""
+    """Runs with enough people, with the twin's folds, or folds of their own."""
     names = study.examples.people
     if twin is None:
         folds = deal_people(study.sites, len(names), N_FOLDS, seed)
@@ -68,7 +69,7 @@ def runs_of(study: Study, twin: Twin | None, seed: int) -> Iterator[Run]:
         folds = twin.folds_of(names)
     for (task, number), code in study.runs.items():
         data = run_data(study.trials.of(task, number), study.spec(task))
-        if len(data.people) < 20:
+        if len(data.people) < FEWEST_PEOPLE:
             continue
         rows = np.array([names.index(name) for name in data.people], np.int64)
         own = study.examples.of(rows)

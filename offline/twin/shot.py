@@ -27,7 +27,7 @@ STEP = 0.05
 """Of a code, for the difference that stands for a derivative."""
 
 PEOPLE_AT_ONCE = 24
-MOST = 2.0
+MOST_SD = 2.0
 """A code moves no farther in one step than this many of its prior SD."""
 
 Float64 = NDArray[np.float64]
@@ -68,7 +68,7 @@ def infer_codes(
     rank = codes.shape[1]
     spread = np.broadcast_to(covariance, (len(codes), rank, rank)).copy()
     precision = np.linalg.inv(covariance + 1e-9 * np.trace(covariance) / rank * np.eye(rank))
-    most = MOST * np.sqrt(np.diag(covariance))
+    most = MOST_SD * np.sqrt(np.diag(covariance))
     for begin in range(0, len(codes), PEOPLE_AT_ONCE):
         rows = np.arange(begin, min(begin + PEOPLE_AT_ONCE, len(codes)))
         own = examples.of(rows)

@@ -11,10 +11,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from offline.twin.determinism import deterministic
 from offline.twin.examples import Examples
 from offline.twin.members import Member
 from offline.twin.outcomes import Target, slopes, with_volumes
-from offline.twin.train import deterministic
 from offline.twin.twin import Twin
 
 __all__ = ["code_slopes", "edge_slopes"]

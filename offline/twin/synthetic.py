@@ -32,7 +32,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from offline.atlas import Atlas
-from offline.twin.connectomes import NETWORKS, Connectomes, draw_connectomes
+from offline.twin.synthetic_connectomes import NETWORKS, Connectomes, draw_connectomes
 from offline.twin.synthetic_runs import (
     BEHAVIOUR,
     BOLD_PERSON_SD,

@@ -130,23 +130,6 @@ class Segments:
         """Choices of the task that has most."""
         return max(map(len, self.choices))
 
-    def action_steps(self) -> Float32:
-        """Choices over time: 1 at the step of the response in the channel of the choice made.
-
-        Returns
-        -------
-        ndarray of float32, shape (n_segments, n_steps, n_actions)
-            A response whose choice is not known leaves no mark.
-        """
-        out = np.zeros((*self.inputs.shape[:2], self.n_actions), np.float32)
-        segment, slot = np.nonzero((self.choice >= 0) & np.isfinite(self.rt_s))
-        step = self.onset_step[segment, slot] + np.floor(
-            self.rt_s[segment, slot] / self.step_s
-        ).astype(np.int64)
-        inside = step < out.shape[1]
-        out[segment[inside], step[inside], self.choice[segment, slot][inside]] = 1.0
-        return out
-
 
 def encode(
     trials: Trials,

@@ -13,8 +13,7 @@ that training knows is in the checkpoint, so that a fit that was killed goes on 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +25,7 @@ from offline.decoder.folds import deal
 from offline.errors import TwinError
 from offline.twin.basis import Basis, fit_basis
 from offline.twin.descent import Adam, falling_rate
+from offline.twin.determinism import deterministic
 from offline.twin.examples import Examples
 from offline.twin.hyper import fit_code_map
 from offline.twin.members import Member
@@ -35,7 +35,7 @@ from offline.twin.shot import infer_codes
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["deal_people", "deterministic", "fit_member", "fit_members"]
+__all__ = ["Watch", "deal_people", "fit_member", "fit_members"]
 
 CODE_RATE = 5.0
 """Of codes, against the rate of the network: each moves once an epoch only."""
@@ -172,31 +172,6 @@ def fit_member(
         fold, seed, run.shape, settings, basis if code_map is not None else run.basis, code_map,
         {name: values.cpu() for name, values in parameters.items()}, tuple(run.curve),
     )  # fmt: skip
-
-
-@contextmanager
-def deterministic(threads: int) -> Iterator[None]:
-    """Torch with so many threads and without algorithms whose result may differ between runs."""
-    import os
-
-    import torch
-
-    if threads < 1:
-        raise TwinError(f"expected threads >= 1, found {threads}")
-    # cuBLAS is deterministic only with a fixed workspace, which it reads when first used
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    filled = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]  # set up as the module is imported
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
-    # a quarter of the time, to fill what is written to anyway
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # set up as the module is imported
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before[0])
-        torch.use_deterministic_algorithms(before[1])
-        torch.utils.deterministic.fill_uninitialized_memory = filled  # type: ignore[attr-defined]  # set up as the module is imported
 
 
 @dataclass

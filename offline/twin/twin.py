@@ -18,12 +18,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from offline.atlas import Atlas
 from offline.errors import TwinError
+from offline.twin.determinism import deterministic
 from offline.twin.edges import require_edges
 from offline.twin.examples import Examples
 from offline.twin.members import Member
 from offline.twin.model import Settings
 from offline.twin.shot import infer_codes, readings
-from offline.twin.train import Watch, deal_people, deterministic, fit_members
+from offline.twin.train import Watch, deal_people, fit_members
 
 if TYPE_CHECKING:
     from offline.twin.background import Background

@@ -55,8 +55,8 @@ def measure(units: int, *, threads: int = THREADS, epochs: int = 2, loop: bool =
     """Epochs of ours and, on a sample of people, of the loop; in this process."""
     import torch
 
+    from offline.twin.determinism import deterministic
     from offline.twin.model import Settings
-    from offline.twin.train import deterministic
 
     settings = Settings(units=units, form="whole", epochs=epochs, segments=None, batch=BATCH)
     with deterministic(threads):
@@ -106,8 +106,8 @@ def _gpu() -> dict[str, Any] | str:
     """An epoch on a GPU, where there is one."""
     import torch
 
+    from offline.twin.determinism import deterministic
     from offline.twin.model import Settings
-    from offline.twin.train import deterministic
 
     if not torch.cuda.is_available():
         return "not measured: no GPU at hand"

@@ -8,7 +8,7 @@ import pytest
 from offline.twin.background import Background
 from offline.twin.kernels import ALL, Kernels, Spectrum, fit
 from offline.twin.mixtures import DEGREES, LEAST
-from tests.offline.twin.connectomes_of import drawn
+from tests.offline.twin.synthetic_connectomes_of import drawn
 
 N, EDGES, CODES = 40, 300, 2
 

@@ -58,6 +58,44 @@ def test_kernel_ridges_penalty_has_the_least_leave_one_out_error():
     assert model.alpha_ == pytest.approx(grid[int(np.argmin(errors))])
 
 
+@pytest.mark.parametrize("kernel", ["quadratic", "rbf"])
+def test_kernels_that_are_not_linear_are_what_they_are_called(kernel):
+    X, y = connectivity(30, 40, r2=0.3, seed=2)
+    model = KernelRidge(kernel).fit(X[:24], y[:24])
+    Z = (X - X[:24].mean(axis=0)) / X[:24].std(axis=0)
+    unit = np.mean(np.sum(Z[:24] ** 2, axis=1))
+    if kernel == "quadratic":
+        K = (Z @ Z.T / unit) ** 2
+    else:
+        distance = np.sum((Z[:, None] - Z[None]) ** 2, axis=2) / unit
+        K = np.exp(-distance / (4.0 * model.width_**2))
+    a = np.block([[K[:24, :24] + model.alpha_ * np.eye(24), np.ones((24, 1))],
+                  [np.ones((1, 24)), np.zeros((1, 1))]])  # fmt: skip
+    solved = np.linalg.solve(a, np.append(y[:24], 0.0))
+    expected = K[24:, :24] @ solved[:24] + solved[24]
+    np.testing.assert_allclose(model.predict(X[24:]), expected, rtol=1e-8)
+
+
+def test_products_of_edges_are_found_by_the_quadratic_kernel_alone():
+    rng = np.random.default_rng(3)
+    X = rng.standard_normal((600, 8))
+    y = X[:, 0] * X[:, 1] + 0.3 * rng.standard_normal(600)
+    told = {
+        k: KernelRidge(k).fit(X[:500], y[:500]).predict(X[500:]) for k in ("linear", "quadratic")
+    }
+    assert np.corrcoef(told["quadratic"], y[500:])[0, 1] > 0.8
+    assert abs(np.corrcoef(told["linear"], y[500:])[0, 1]) < 0.3
+
+
+def test_an_edge_that_is_the_same_in_everybody_up_to_rounding_takes_no_part():
+    X, y = connectivity(30, 40, r2=0.3, seed=2)
+    constant = np.full((30, 1), 0.3)
+    constant[:15] += 5e-17
+    both = [KernelRidge("linear").fit(Z[:24], y[:24]) for Z in (X, np.hstack([X, constant]))]
+    far = np.hstack([X[24:], np.full((6, 1), 0.9)])
+    np.testing.assert_allclose(both[1].predict(far), both[0].predict(X[24:]), rtol=1e-9)
+
+
 @pytest.mark.parametrize("model", [KernelRidge, Cpm])
 def test_planted_edges_are_found_and_shuffled_ones_are_not(model):
     X, y = connectivity(500, 200, r2=0.6, seed=1)

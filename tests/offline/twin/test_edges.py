@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from offline.errors import AtlasError, ScaleError, TwinError
 from offline.twin.basis import fit_basis
-from offline.twin.connectomes import draw_connectomes
 from offline.twin.edges import require_edges, require_scale
+from offline.twin.synthetic_connectomes import draw_connectomes
 
 N_ROIS, N_TRAINING, N_NEW = 60, 100, 100
 
@@ -92,3 +92,17 @@ def test_matrices_are_taken_apart_and_what_is_no_connectome_is_refused():
     ):
         with pytest.raises(error, match=message):
             require_edges(wrong, atlas, names, basis)
+
+
+def test_an_edge_that_is_the_same_in_everybody_says_nothing_of_anybody():
+    """Up to rounding: its SD is no unit for how far anybody is."""
+    _, _, z = population()
+    z = z.copy()
+    z[:, 3] = 0.3
+    z[:50, 3] += 5e-17
+    basis = fit_basis(z)
+    assert np.isinf(basis.scale[3])
+    moved = z.copy()
+    moved[:, 3] += 0.5
+    assert np.array_equal(basis.scores(moved), basis.scores(z))
+    assert not basis.outside(moved)[~basis.outside(z)].any()

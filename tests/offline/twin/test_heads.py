@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -89,6 +91,30 @@ def test_choice_loss_is_cross_entropy_and_unknown_choices_are_left_out(examples,
     expected = -(target * p.log() + (1.0 - target) * (1.0 - p).log()).sum(-1) * counts
     assert torch.allclose(choice_loss(logits, changed), expected.sum(dim=(0, 2)))
     assert not torch.allclose(choice_loss(logits, examples)[0], expected.sum(dim=(0, 2))[0])
+
+
+def test_a_response_of_unknown_choice_is_any_that_it_may_have_been(examples, h, weights):
+    """At its step: 1 less the probability that none of the possible actions comes."""
+    logits = linear(h, weights["choice"])
+    whose = np.argwhere((examples.response_step >= 0) & np.isfinite(examples.log_rt))[:2]
+    choice, answer, log_rt = (
+        values.copy() for values in (examples.choice, examples.answer, examples.log_rt)
+    )
+    (one, other) = map(tuple, whose)
+    choice[one], answer[one] = -1, -1  # sides unknown: any of them
+    choice[other], log_rt[other] = -1, np.nan  # wrong: any but the right one
+    changed = replace(examples, choice=choice, answer=answer, log_rt=log_rt)
+    p = torch.sigmoid(logits)
+    expected = choice_loss(logits, examples).clone()
+    for place, possible in ((one, [0, 1]), (other, [1 - int(answer[other])])):
+        person, segment, _ = place
+        own = p[examples.response_step[place], person, segment]
+        chosen = int(examples.choice[place])
+        known = -torch.log(own[chosen]) - torch.log(1.0 - own[1 - chosen])
+        rest = [a for a in (0, 1) if a not in possible]
+        some = -torch.log(1.0 - torch.prod(1.0 - own[possible]))
+        expected[person] += some - torch.log(1.0 - own[rest]).sum() - known
+    assert torch.allclose(choice_loss(logits, changed), expected)
 
 
 def test_bold_is_the_runs_activity_convolved_and_read_at_the_volumes():

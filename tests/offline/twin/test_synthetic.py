@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from offline.twin.connectomes import draw_connectomes
 from offline.twin.hrf import LENGTH_S, canonical_hrf
 from offline.twin.synthetic import EXPLAINED, FORMS, people_with_truth
+from offline.twin.synthetic_connectomes import draw_connectomes
 from offline.twin.synthetic_runs import BEHAVIOUR, BOLD_NOISE_SD, REGIONS
 from offline.twin.tasks import MATCHING, STROOP, encode
 from offline.twin.trials import read_trials

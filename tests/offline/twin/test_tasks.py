@@ -88,16 +88,6 @@ def test_targets_are_those_of_the_table():
     assert set(segments.conditions) == {"stroop congruent", "stroop incongruent"}
 
 
-def test_choices_over_time_are_where_the_response_was():
-    segments = encode(stroop_trials(people=("A1",)), (STROOP,))
-    actions = segments.action_steps()
-    assert actions.shape == (len(segments.inputs), 262, 3)
-    assert actions.sum() == 30
-    s, slot = 2, 1
-    step = segments.onset_step[s, slot] + int(segments.rt_s[s, slot] / STEP_S)
-    assert actions[s, step, segments.choice[s, slot]] == 1.0
-
-
 def test_a_recorded_response_is_the_choice():
     made = one_run("A1", np.full(8, 0.6), stroop_kinds(8))
     answer = made["stimulus_color"].to_numpy()

@@ -13,8 +13,9 @@ from offline.errors import TwinError  # noqa: E402
 from offline.twin import train  # noqa: E402
 from offline.twin.basis import fit_basis  # noqa: E402
 from offline.twin.descent import Adam, falling_rate  # noqa: E402
+from offline.twin.determinism import deterministic  # noqa: E402
 from offline.twin.model import Settings  # noqa: E402
-from offline.twin.train import deal_people, deterministic, fit_member, fit_members  # noqa: E402
+from offline.twin.train import deal_people, fit_member, fit_members  # noqa: E402
 from tests.offline.twin.tasks_of import small  # noqa: E402
 
 SETTINGS = Settings(

@@ -107,6 +107,36 @@ def test_fisher_scoring_ends_where_the_gradient_of_the_posterior_is_zero(twin, n
         total += np.log(np.where(chosen, p, 1.0)).sum(axis=(1, 2, 3))
         return total - 0.5 * np.einsum("pi,ij,pj->p", who, np.linalg.inv(covariance), who)
 
+    _is_highest(posterior, codes, mean, spread)
+
+
+def test_responses_of_unknown_choice_move_codes_by_what_they_may_have_been(twin, new):
+    """As above, choices not known: what tells is that somebody answered, or did not."""
+    _, examples = new
+    examples = examples.of(np.arange(2)).first(30)
+    answered = examples.response_step >= 0
+    examples = replace(
+        examples,
+        choice=np.where(answered, -1, examples.choice),
+        answer=np.full_like(examples.answer, -1),
+        log_rt=np.full_like(examples.log_rt, np.nan),
+    )
+    member = twin.members[0]
+    mean, covariance = np.zeros((2, 3)), np.diag([0.5, 1.0, 2.0])
+    arguments = member.parameters, member.shape, member.settings, examples
+    codes, spread = infer_codes(*arguments, mean, covariance, n_steps=12)
+
+    def posterior(who):
+        p = readings(*arguments, who)[2]
+        total = np.log(np.where(answered, p[..., :-1].sum(axis=-1), 1.0)).sum(axis=(1, 2))
+        missed = examples.choice == examples.n_actions
+        total += np.log(np.where(missed, p[..., -1], 1.0)).sum(axis=(1, 2))
+        return total - 0.5 * np.einsum("pi,ij,pj->p", who, np.linalg.inv(covariance), who)
+
+    _is_highest(posterior, codes, mean, spread)
+
+
+def _is_highest(posterior, codes, mean, spread):
     best = posterior(codes)
     assert np.all(best > posterior(mean))
     for k in range(3):
