@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -12,10 +13,12 @@ import pytest
 from offline.errors import AtlasError, TwinError
 from offline.numerals import interval, number
 from offline.report.twins import twin_verdict, write_twin_report
-from offline.twin.evaluate import evaluate_twin
+from offline.twin.evaluate import _other_run, _told, evaluate_twin
+from offline.twin.further import _choices
 from offline.twin.runs import runs_of
 from offline.twin.study import open_study
 from offline.twin.synthetic import people_with_truth
+from tests.offline.twin.handmade import hand_made, run_of
 
 SOURCE = "synthetic:linear:2:42:30"
 
@@ -60,8 +63,6 @@ def test_every_case_has_the_twin_and_its_baselines(evaluation):
 
 def test_predictions_do_not_depend_on_what_is_predicted(study, fitted):
     """The later half is made anything else: predictions for it stay, bit for bit."""
-    from offline.twin.evaluate import _told
-
     run = next(iter(runs_of(study, fitted, 0)))
     late = run.here & ~run.early
     examples = study.examples
@@ -74,6 +75,69 @@ def test_predictions_do_not_depend_on_what_is_predicted(study, fitted):
     for seen in (None, own.until(2, run.early), run.early):
         a, b = (_told(replace(study, examples=e), fitted, run, seen, 1) for e in (examples, other))
         assert np.array_equal(a, b)
+
+    # the halves as two runs, the later told from the earlier
+    first, second = (
+        replace(run, here=here, data=replace(run.data, rt_s=run.data.rt_s[:, columns]))
+        for here, columns in ((run.early, run.data.early), (late, ~run.data.early))
+    )
+    a, b = (
+        _other_run(replace(study, examples=e), fitted, second, first, {}, "", 1).told["twin"]
+        for e in (examples, other)
+    )
+    assert np.array_equal(a, b)
+    a, b = (_told_choices(replace(study, examples=e), fitted, run) for e in (examples, other))
+    assert len(a) == len(b) == 2
+    for one, same in zip(a, b, strict=True):
+        assert np.array_equal(one, same, equal_nan=True)
+
+
+def _told_choices(study, fitted, run):
+    """Probabilities that the table of choices is made of: connectome only, and trials seen."""
+    told = []
+
+    def simulate(*asked, **how):
+        told.append(fitted.simulate(*asked, **how))
+        return told[-1]
+
+    twin = SimpleNamespace(simulate=simulate, settings=fitted.settings)
+    _choices(study, twin, run, "", 10, 0, 1)
+    return [one.probabilities for one in told]
+
+
+def test_another_run_is_told_by_all_of_the_other_and_by_nothing_of_itself():
+    """People are not the same in both runs, nor in the same order; the line is of other folds."""
+    examples = hand_made(0, n_people=8, n_runs=2)
+    run = run_of(examples, [0, 1, 2, 3, 4, 5, 6], [0, 1, 2, 0, 1, 2, 0], code=1)
+    other = run_of(examples, [6, 4, 7, 0, 2, 1, 5], [0] * 7, code=0)
+    asked = []
+
+    def simulate(fc, task, behaviour=None, *, threads=1):
+        asked.append((fc, task, behaviour))
+        return SimpleNamespace(rt_s=np.nanmean(np.exp(behaviour.log_rt), axis=(1, 2)))
+
+    study = SimpleNamespace(examples=examples, connectomes=np.arange(8.0)[:, None])
+    twin = SimpleNamespace(simulate=simulate)
+    case = _other_run(study, twin, run, other, {}, "", 1)
+    both, fold = np.array([0, 1, 2, 4, 5, 6]), np.array([0, 1, 2, 1, 2, 0])
+    rt_s = np.exp(examples.log_rt[both])
+    x, y = (np.nanmean(part, axis=(1, 2)) for part in (rt_s[:, :2], rt_s[:, 2:]))
+    np.testing.assert_allclose(case.truth, y)
+    np.testing.assert_allclose(case.told["own mean"], x)
+    np.testing.assert_allclose(case.told["twin"], x)
+    assert case.folds.tolist() == fold.tolist()
+    for k in range(6):
+        kept = fold != fold[k]
+        slope = np.cov(x[kept], y[kept])[0, 1] / np.var(x[kept], ddof=1)
+        line = y[kept].mean() + slope * (x[k] - x[kept].mean())
+        assert case.told["own mean, fitted line"][k] == pytest.approx(line)
+    ((fc, task, behaviour),) = asked
+    assert fc[:, 0].tolist() == both.tolist()
+    assert set(task.run.ravel()) == {1}
+    assert set(behaviour.run.ravel()) == {0}
+    alone = _other_run(study, None, run, other, {"twin": "none"}, "", 1)
+    assert list(alone.told) == ["own mean", "own mean, fitted line"]
+    assert alone.absent == {"twin": "none"}
 
 
 def test_people_in_training_are_told_in_the_twins_folds(study, fitted):
