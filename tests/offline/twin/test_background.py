@@ -6,18 +6,11 @@ import numpy as np
 import pytest
 
 from offline.twin.background import Background
-from offline.twin.basis import fit_basis
 from offline.twin.kernels import ALL, Kernels, Spectrum, fit
 from offline.twin.mixtures import DEGREES, LEAST
+from tests.offline.twin.connectomes_of import drawn
 
 N, EDGES, CODES = 40, 300, 2
-
-
-def drawn(seed: int):
-    rng = np.random.default_rng(seed)
-    edges = rng.standard_normal((N, 12)) @ rng.standard_normal((12, EDGES))
-    edges += rng.standard_normal((N, EDGES))
-    return rng, edges, fit_basis(edges)
 
 
 def test_it_is_generalised_least_squares():

@@ -122,11 +122,22 @@ def test_demographics_tell_what_they_determine():
     assert np.corrcoef(told, y[150:])[0, 1] > 0.99
 
 
-def test_demographics_of_a_new_class_or_without_age_are_the_average():
+def test_without_age_people_are_told_as_of_mean_age():
     people = table()
     model = Demographics().fit(people, 0.5 + 0.01 * people["age"])
-    strange = people[:2].assign(site="9", age=np.nan)
-    assert np.isfinite(model.predict(strange)).all()
+    mean = people[:2].assign(age=people["age"].mean())
+    np.testing.assert_allclose(
+        model.predict(people[:2].assign(age=np.nan)), model.predict(mean), rtol=1e-12
+    )
+    assert not np.allclose(model.predict(people[:2]), model.predict(mean))
+
+
+def test_a_new_class_is_told_as_the_one_that_others_are_compared_with():
+    people = table()
+    model = Demographics().fit(people, 0.5 + 0.1 * (people["site"] == "2"))
+    new, first, second = (model.predict(people[:2].assign(site=site)) for site in "912")
+    np.testing.assert_array_equal(new, first)
+    assert (second > first + 0.05).all()
     with pytest.raises(TwinError, match="found no group"):
         model.predict(people.drop(columns="group"))
 
@@ -150,6 +161,22 @@ def test_figures_are_numpys():
     assert found["r"].value == pytest.approx(np.corrcoef(y, told)[0, 1])
     assert found["rmse"].value == pytest.approx(np.sqrt(np.mean((y - told) ** 2)))
     assert found["r"].low < found["r"].value < found["r"].high
+
+
+def test_r_is_within_folds_and_the_error_is_of_all():
+    """Who were left out together share a level, which is no merit of a predictor."""
+    rng = np.random.default_rng(0)
+    folds = np.arange(40) % 4
+    y = folds + 0.1 * rng.standard_normal(40)
+    told = folds - (y - folds)
+    found = evaluate(y, {"a": told}, 100, 0, folds)["a"]
+    a, b = (
+        np.concatenate([values[folds == fold] - values[folds == fold].mean() for fold in range(4)])
+        for values in (y, told)
+    )
+    assert found["r"].value == pytest.approx(np.corrcoef(a, b)[0, 1])
+    assert found["r"].high < -0.9
+    assert found["rmse"].value == pytest.approx(np.sqrt(np.mean((y - told) ** 2)))
 
 
 def test_a_paired_interval_is_narrower_and_covers():

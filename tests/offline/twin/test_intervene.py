@@ -12,9 +12,9 @@ torch = pytest.importorskip("torch", reason="torch is not installed (fcnef[offli
 
 from offline.errors import AtlasError, ScaleError, TwinError  # noqa: E402
 from offline.twin.background import backgrounds_of  # noqa: E402
+from offline.twin.edit import edit_connectomes  # noqa: E402
 from offline.twin.effects import jackknife, normal_interval  # noqa: E402
 from offline.twin.intervene import ask  # noqa: E402
-from offline.twin.model import Settings  # noqa: E402
 from offline.twin.outcomes import (  # noqa: E402
     Target,
     measured_responses,
@@ -23,30 +23,10 @@ from offline.twin.outcomes import (  # noqa: E402
     slopes,
     targets_of,
 )
-from offline.twin.responders import group_view, plan_edges  # noqa: E402
 from offline.twin.slopes import edge_slopes  # noqa: E402
-from offline.twin.twin import Twin  # noqa: E402
-from tests.offline.twin.tasks_of import small  # noqa: E402
 
-SETTINGS = Settings(units=8, rank=3, epochs=3, batch=15, folds=3, check_every=3)
-
-
-@pytest.fixture(scope="module")
-def training():
-    return small("linear", n_people=45, bold=True)
-
-
-@pytest.fixture(scope="module")
-def twin(training):
-    people, examples = training
-    rows = np.arange(30)
-    return Twin.fit(people.edges[:30], examples.of(rows), people.atlas, "synthetic", SETTINGS)
-
-
-@pytest.fixture(scope="module")
-def new(training):
-    people, examples = training
-    return people.edges[30:], examples.of(np.arange(30, 45))
+COHORT = {"n_people": 45, "bold": True}
+N_TRAINED = 30
 
 
 def test_rt_is_what_simulate_says(twin, new):
@@ -104,13 +84,21 @@ def test_an_intervention_is_the_edited_connectome_doing_the_task(twin, new):
 
 
 def test_what_trials_say_beyond_the_connectome_stays(twin, new):
+    """What the network takes of a person moves by what the map says of the edit, no more."""
     z, task = new
-    _, sd = twin.edge_spread()
+    mean, sd = twin.edge_spread()
     behaviour = task.first(20)
     found = twin.intervene(z, [7], 0.5 * sd[[7]], task, behaviour, targets=["rt"])
     told = twin.simulate(z, task, behaviour).rt_s
     assert np.allclose(found.before[0], told, rtol=1e-5)
-    assert np.isfinite(found.change).any()
+    edited = edit_connectomes(z, twin.atlas, [7], 0.5 * sd[[7]], mean, sd)
+    done = np.array([not why for why in found.refused])
+    assert done.sum() > 5
+    for member, change in zip(twin.members, found.members[0], strict=True):
+        who = twin.who(member, edited.before, behaviour)
+        moved = member.who(edited.after) - member.who(edited.before)
+        before, after = (outcomes(member, task, w, [Target("rt")])[0] for w in (who, who + moved))
+        assert np.allclose(change[done], (after - before)[done], atol=1e-7)
 
 
 def test_own_effects_point_where_the_shrunken_ones_do_and_have_intervals_for_all(twin, training):
@@ -125,6 +113,8 @@ def test_own_effects_point_where_the_shrunken_ones_do_and_have_intervals_for_all
     done = np.array([not why for why in own.refused]) & (np.abs(dose[:, 0]) > 0.0)
     assert np.isfinite(own.low[0, done]).all()  # people of the training data have one here
     assert (own.low[0, done] < own.change[0, done]).all()
+    same = np.sign(own.change[0, done]) == np.sign(shrunken.change[0, done])
+    assert same.mean() > 0.6
     assert np.abs(own.change[0, done]).mean() > 3.0 * np.abs(shrunken.change[0, done]).mean()
 
 
@@ -180,67 +170,15 @@ def test_far_people_are_refused(twin, new):
     assert np.isnan(found.change).all()
 
 
-def test_plans_are_of_real_twins_and_certain_effects(twin, new):
+def test_connectomes_of_another_atlas_or_scale_and_other_tasks_are_refused(twin, new):
     z, task = new
-    _, sd = twin.edge_spread()
-    found = twin.intervene(z, [3, 9], np.array([0.4, -0.2]) * sd[[3, 9]], task, targets=["rt"])
-    k = next(k for k, why in enumerate(found.refused) if not why)
-    person = task.people[k]
-    with pytest.raises(TwinError, match="expected a twin of real people for a plan"):
-        plan_edges(twin, found, person, "rt", -1)
-    real = replace(twin, provenance="real")
-    certain = replace(
-        found, low=np.full_like(found.low, -0.05), high=np.full_like(found.high, -0.01),
-        agreement=np.ones_like(found.agreement), change=np.full_like(found.low, -0.03),
-    )  # fmt: skip
-    edges = plan_edges(real, certain, person, "rt", -1)
-    assert [edge.direction for edge in edges] == [1, -1]
-    assert max(edge.weight for edge in edges) == 1.0
-    assert f"{edges[0].a}--{edges[0].b}" == twin.atlas.edge_names()[3]
-    for wrong, message in (
-        (replace(certain, high=np.full_like(found.high, 0.01)), "covers 0"),
-        (replace(certain, agreement=0.5 * certain.agreement), "50% of members agree"),
-        (replace(certain, low=np.full_like(found.low, np.nan)), "no interval"),
-        (replace(certain, refused=("far",) * 15), "found: far"),
-        (
-            replace(certain, low=-certain.high, high=-certain.low, change=certain.low * -1.0),
-            "other way",
-        ),
-    ):
-        with pytest.raises(TwinError, match=message):
-            plan_edges(real, wrong, person, "rt", -1)
-
-
-def test_the_group_view_is_sorted_and_says_why_not(twin, new):
-    z, task = new
-    _, sd = twin.edge_spread()
-    found = twin.intervene(z, [3], 0.4 * sd[[3]], task, targets=["rt"])
-    view = group_view(found, "rt", -1)
-    change = view["change"].to_numpy()
-    assert (np.diff(change[np.isfinite(change)]) >= 0.0).all()
-    assert (view["responds"] == (view["why_not"] == "")).all()
-    with pytest.raises(TwinError, match="expected one of the targets rt"):
-        group_view(found, "speed", -1)
-
-
-def test_connectomes_that_are_none_of_this_atlas_are_refused(twin, new):
-    z, task = new
-    delta = [0.01]
-    lost = z.copy()
-    lost[2, 5] = np.nan
-    skewed = np.zeros((15, 30, 30))
-    skewed[:, 0, 1] = 0.2
-    for wrong, error, message in (
-        (z[:, :-1], AtlasError, "expected 435 edges"),
-        (100.0 * z, ScaleError, "beyond ±10"),
-        (lost, TwinError, "NaN in sub-P0032"),
-        (skewed, AtlasError, "symmetric"),
-    ):
-        with pytest.raises(error, match=message):
-            twin.intervene(wrong, [3], delta, task)
+    with pytest.raises(AtlasError, match="expected 435 edges"):
+        twin.intervene(z[:, :-1], [3], [0.01], task)
+    with pytest.raises(ScaleError, match="beyond ±10"):
+        twin.intervene(100.0 * z, [3], [0.01], task)
     other = replace(task, channels=("a",))
     with pytest.raises(TwinError, match="expected a task with the channels"):
-        twin.intervene(z, [3], delta, other)
+        twin.intervene(z, [3], [0.01], other)
 
 
 def test_edges_and_targets_are_found_by_name(twin):

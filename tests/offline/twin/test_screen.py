@@ -14,37 +14,19 @@ from offline.twin.association import Directions  # noqa: E402
 from offline.twin.background import Background  # noqa: E402
 from offline.twin.basis import fit_basis  # noqa: E402
 from offline.twin.kernels import ALL, Kernels, Spectrum, fit  # noqa: E402
-from offline.twin.model import Settings  # noqa: E402
 from offline.twin.outcomes import Target, slopes  # noqa: E402
 from offline.twin.screen import (  # noqa: E402
     Null,
     _among,
+    _exchanged,
     importance,
     permutation_null,
     recommend,
 )
-from offline.twin.twin import Twin  # noqa: E402
-from tests.offline.twin.tasks_of import small  # noqa: E402
+from tests.offline.twin.connectomes_of import drawn  # noqa: E402
 
-SETTINGS = Settings(units=8, rank=3, epochs=3, batch=15, folds=3, check_every=3)
-
-
-@pytest.fixture(scope="module")
-def training():
-    return small("linear", n_people=75)
-
-
-@pytest.fixture(scope="module")
-def twin(training):
-    people, examples = training
-    rows = np.arange(60)
-    return Twin.fit(people.edges[:60], examples.of(rows), people.atlas, "synthetic", SETTINGS)
-
-
-@pytest.fixture(scope="module")
-def new(training):
-    people, examples = training
-    return people.edges[60:], examples.of(np.arange(60, 75))
+COHORT = {"n_people": 75}
+N_TRAINED = 60
 
 
 @pytest.fixture(scope="module")
@@ -52,13 +34,6 @@ def null(twin, training, new):
     people, examples = training
     own = examples.of(np.arange(60))
     return permutation_null(twin, people.edges[:60], own, *new, n_permutations=39)
-
-
-def drawn(seed: int, n_people: int = 40, n_edges: int = 300):
-    rng = np.random.default_rng(seed)
-    edges = rng.standard_normal((n_people, 12)) @ rng.standard_normal((12, n_edges))
-    edges += rng.standard_normal((n_people, n_edges))
-    return rng, edges, fit_basis(edges)
 
 
 def test_of_one_code_an_edge_has_the_effect_of_its_edit(monkeypatch):
@@ -116,6 +91,26 @@ def test_the_null_is_of_the_very_statistic(twin, training, new, monkeypatch):
     own = examples.of(np.arange(60))
     found = permutation_null(twin, people.edges[:60], own, *new, n_permutations=1)
     assert np.array_equal(found.largest[0], np.abs(found.t).max(axis=1))
+
+
+def test_codes_are_exchanged_within_sites_where_these_are_given(twin, training, new, monkeypatch):
+    people, examples = training
+    sites = people.people["site"].to_numpy()[:60]
+    orders = []
+
+    def recorded(groups, rng):
+        orders.append(_exchanged(groups, rng))
+        return orders[-1]
+
+    monkeypatch.setattr("offline.twin.screen._exchanged", recorded)
+    asked = twin, people.edges[:60], examples.of(np.arange(60)), *new
+    permutation_null(*asked, n_permutations=2, sites=sites)
+    permutation_null(*asked, n_permutations=1)
+    for order in orders:
+        assert sorted(order) == list(range(60))
+        assert np.mean(order == np.arange(60)) < 0.5
+    within = [np.array_equal(sites[order], sites) for order in orders]
+    assert within == [True, True, False]
 
 
 def test_an_exchange_of_all_is_one_of_some():

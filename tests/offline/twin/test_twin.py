@@ -13,9 +13,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed (fcnef[offli
 from safetensors import safe_open  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
-from offline.atlas import Atlas  # noqa: E402
 from offline.errors import AtlasError, ScaleError, TwinError  # noqa: E402
-from offline.twin.edges import require_edges  # noqa: E402
 from offline.twin.files import load_twin, require_real, save_twin  # noqa: E402
 from offline.twin.model import Settings  # noqa: E402
 from offline.twin.shot import infer_codes, readings  # noqa: E402
@@ -167,37 +165,19 @@ def test_a_synthetic_twin_is_no_twin_for_a_plan(twin):
     require_real(replace(twin, provenance="real"), "a plan")
 
 
-def test_connectomes_that_are_none_of_this_atlas_are_refused(twin, new):
+def test_connectomes_of_another_atlas_or_scale_are_refused(twin, new):
     people, examples = new
-    z, names = people.edges, examples.people
-    matrices = np.zeros((10, 30, 30))
-    a, b = people.atlas.edges().T
-    matrices[:, a, b] = matrices[:, b, a] = z
-    assert np.array_equal(require_edges(matrices, people.atlas, names), z)
-    skewed = matrices.copy()
-    skewed[4, 2, 3] += 0.1
-    lost = z.copy()
-    lost[3, 50] = np.nan
-    smaller = Atlas("29", people.atlas.labels[:-1])
-    for wrong, error, message in (
-        (z[:, :-1], AtlasError, "expected 435 edges of the 30 ROIs"),
-        (skewed, AtlasError, "symmetric matrices, found that of sub-P0004"),
-        (100.0 * z, ScaleError, "beyond ±10"),
-        (lost, TwinError, "NaN in sub-P0003 at Vis_2--"),
-        (z[:9], TwinError, "connectomes of 10 people, found 9"),
-    ):
-        with pytest.raises(error, match=message):
-            twin.simulate(wrong, examples)
-    with pytest.raises(AtlasError):
-        require_edges(z, smaller, names)
+    with pytest.raises(AtlasError, match="expected 435 edges"):
+        twin.simulate(people.edges[:, :-1], examples)
+    with pytest.raises(ScaleError, match="beyond ±10"):
+        twin.simulate(100.0 * people.edges, examples)
 
 
 def test_who_is_unlike_the_training_people_is_outside(twin, training):
-    people, examples = training
+    people, _ = training
     names = [f"new{k}" for k in range(30)]
     assert twin.outside(people.edges, names).mean() < 0.2
     assert twin.outside(people.edges + 1.5, names).all()
-    assert len(examples.people) == 30
 
 
 def test_a_person_twice_another_task_and_other_people_are_refused(twin, training, new):
