@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -13,6 +14,8 @@ from offline.twin.synthetic import people_with_truth
 from tools.cli import run
 
 SOURCE = "synthetic:gated:5:30:30"
+SMALL = ["--units", "6", "--epochs", "1", "--folds", "3", "--without", "P0000", "sub-P0001"]
+EDGE = ["--edge", "Vis_1--SomMot_2", "--size-sd", "0.5"]
 
 
 @pytest.fixture(scope="module")
@@ -23,9 +26,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def fitted(folder):
     path = folder / "t.safetensors"
-    small = ["--units", "6", "--epochs", "1", "--folds", "3"]
-    without = ["--without", "P0000", "sub-P0001"]
-    assert run(["twin", "fit", SOURCE, "--out", str(path), *small, *without]) == 0
+    assert run(["twin", "fit", SOURCE, "--out", str(path), *SMALL]) == 0
     return path
 
 
@@ -42,6 +43,18 @@ def test_fit_leaves_curves_and_cost_beside_the_twin(fitted):
     assert {"fold", "seed", "epoch", "training", "validation"} <= set(curves.columns)
     cost = json.loads(fitted.with_name("t-cost.json").read_text())
     assert cost["epochs"] == [1, 1, 1]
+
+
+def test_fit_keeps_its_checkpoint_and_refuses_that_of_other_work(fitted, folder, capsys):
+    path, kept = folder / "again.safetensors", folder / "kept"
+    arguments = [SOURCE, "--out", str(path), "--checkpoint", str(kept), *SMALL]
+    assert run(["twin", "fit", *arguments]) == 0
+    assert path.read_bytes() == fitted.read_bytes()
+    assert sorted(file.name for file in kept.iterdir()) == [
+        f"member-{fold}-0.safetensors" for fold in range(3)
+    ]
+    other = [word if word != "6" else "7" for word in arguments]
+    assert "found others; remove the folder" in refused(capsys, "fit", *other)
 
 
 def test_simulate_writes_everybody_and_who_told_them(fitted, folder, capsys):
@@ -67,7 +80,7 @@ def test_evaluate_says_where_nothing_is_added(fitted, folder, capsys):
 def test_intervene_on_an_edge_and_by_screening(fitted, folder, capsys):
     out = folder / "effects"
     common = ["twin", "intervene", SOURCE, "--twin", str(fitted), "--out", str(out)]
-    assert run([*common, "--edge", "Vis_1--SomMot_2", "--size-sd", "0.5"]) == 0
+    assert run([*common, *EDGE]) == 0
     assert "are predicted to respond" in capsys.readouterr().out
     effects = pd.read_csv(out / "effects.tsv", sep="\t")
     assert set(effects["target"]) == {"rt", "rt:matching face", "rt:matching shape"}
@@ -76,12 +89,62 @@ def test_intervene_on_an_edge_and_by_screening(fitted, folder, capsys):
     assert run([*common, *null]) == 0
     # thirty people who did one epoch say nothing of an edge
     assert "no edge qualifies for any of 30 people" in capsys.readouterr().out
+    table = pd.read_csv(out / "recommended.tsv", sep="\t")
+    assert (np.sign(table["delta_z"]) == -np.sign(table["t"])).all()
+
+
+def intervened(fitted, out, table: str, *words: str) -> pd.DataFrame:
+    """One table of an intervention."""
+    assert run(["twin", "intervene", SOURCE, "--twin", str(fitted), "--out", str(out), *words]) == 0
+    return pd.read_csv(out / table, sep="\t", keep_default_na=False, na_values=["n/a"])
+
+
+def test_up_and_down_are_each_others_contrary(fitted, folder):
+    up, down = (
+        intervened(fitted, folder / word, "group.tsv", *EDGE, "--direction", word)
+        for word in ("up", "down")
+    )
+    assert (np.diff(up["change"].dropna()) <= 0.0).all()
+    assert (np.diff(down["change"].dropna()) >= 0.0).all()
+    up, down = up.set_index("person"), down.set_index("person")
+    told = up.index[np.isfinite(up["low"])]
+    assert len(told) > 10
+    other = [table.loc[told, "why_not"] == "predicted the other way" for table in (up, down)]
+    assert (other[0] != other[1]).all()
+    assert (other[0] == (up.loc[told, "change"] < 0.0)).all()
+
+
+def test_screening_edits_each_edge_in_the_direction_asked_for(fitted, folder):
+    few = "--permutations", "39", "--exact", "1", "--direction", "up"
+    table = intervened(fitted, folder / "screened", "recommended.tsv", *few)
+    assert (np.sign(table["delta_z"]) == np.sign(table["t"])).all()
+
+
+def test_shrunken_effects_have_intervals_for_who_was_left_out_alone(fitted, folder):
+    table = intervened(fitted, folder / "shrunken", "effects.tsv", *EDGE, "--size", "shrunken")
+    rt = table[table["target"] == "rt"].set_index("person")
+    assert np.isfinite(rt["change"]).sum() > 10
+    assert set(rt.index[np.isfinite(rt["low"])]) == {"P0000", "P0001"}
+
+
+def test_trials_seen_are_where_an_intervention_begins(fitted, folder):
+    words = *EDGE, "--size", "shrunken", "--seen", "5"
+    table = intervened(fitted, folder / "seen", "effects.tsv", *words)
+    begin = table[table["target"] == "rt"]["before"].to_numpy()
+    told = {}
+    for seen in ("0", "5"):
+        out = folder / f"told-{seen}.tsv"
+        arguments = ["--twin", str(fitted), "--out", str(out), "--seen", seen]
+        assert run(["twin", "simulate", SOURCE, *arguments]) == 0
+        told[seen] = pd.read_csv(out, sep="\t")["rt_s"].to_numpy()
+    assert np.allclose(begin, told["5"], rtol=1e-5)
+    assert not np.allclose(begin, told["0"], rtol=1e-3)
 
 
 def test_a_plan_from_a_simulated_twin_is_refused(fitted, folder, capsys):
     text = refused(
-        capsys, "intervene", SOURCE, "--twin", str(fitted), "--out", str(folder / "x"),
-        "--edge", "Vis_1--SomMot_2", "--plan", "P0000",
+        capsys, "intervene", SOURCE, "--twin", str(fitted), "--out", str(folder / "x"), *EDGE,
+        "--plan", "P0000",
     )  # fmt: skip
     assert "expected a twin of real people for a plan" in text
 
@@ -94,12 +157,15 @@ def test_mistakes_are_told_in_one_line(fitted, folder, capsys):
         capsys, "simulate", SOURCE, "--twin", "none", *out
     )
     other = "synthetic:gated:5:30:20"
-    assert "expected 435 edges" in refused(capsys, "simulate", other, *twin, *out)
+    assert "expected the 30 ROIs" in refused(capsys, "simulate", other, *twin, *out)
     assert "an edge of atlas" in refused(
         capsys, "intervene", SOURCE, *twin, *out, "--edge", "here--there"
     )
-    assert "at most 1 SD" in refused(
+    assert "of -1 to 1 SD" in refused(
         capsys, "intervene", SOURCE, *twin, *out, "--edge", "Vis_1--Vis_2", "--size-sd", "1.5"
+    )
+    assert "expected --edge with --plan" in refused(
+        capsys, "intervene", SOURCE, *twin, *out, "--plan", "P0000"
     )
     assert "expected a cohort" in refused(capsys, "fit", str(folder / "none"), *out)
 
