@@ -91,6 +91,8 @@ def test_intervene_on_an_edge_and_by_screening(fitted, folder, capsys):
     assert run([*common, *null]) == 0
     # thirty people who did one epoch say nothing of an edge
     assert "no edge qualifies for any of 30 people" in capsys.readouterr().out
+    table = pd.read_csv(out / "recommended.tsv", sep="\t")
+    assert (np.sign(table["delta_z"]) == -np.sign(table["t"])).all()
 
 
 def intervened(fitted, out, table: str, *words: str) -> pd.DataFrame:
@@ -115,11 +117,9 @@ def test_up_and_down_are_each_others_contrary(fitted, folder):
 
 
 def test_screening_edits_each_edge_in_the_direction_asked_for(fitted, folder):
-    few = "--permutations", "1", "--exact", "1"
-    for word, sign in (("up", 1.0), ("down", -1.0)):
-        words = *few, "--direction", word
-        table = intervened(fitted, folder / f"screened-{word}", "recommended.tsv", *words)
-        assert (np.sign(table["delta_z"]) == sign * np.sign(table["t"])).all()
+    few = "--permutations", "39", "--exact", "1", "--direction", "up"
+    table = intervened(fitted, folder / "screened", "recommended.tsv", *few)
+    assert (np.sign(table["delta_z"]) == np.sign(table["t"])).all()
 
 
 def test_shrunken_effects_have_intervals_for_who_was_left_out_alone(fitted, folder):

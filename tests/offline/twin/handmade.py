@@ -63,6 +63,6 @@ def run_of(examples: Examples, rows: list[int], folds: list[int], code: int = 0)
     early = here & (np.arange(own.n_segments) == SEGMENTS_OF_A_RUN * code)[:, None]
     rt_s = np.exp(np.where(here, own.log_rt, np.nan)).reshape(len(rows), -1)
     return Run(
-        "matching", str(code + 1), SimpleNamespace(rt_s=rt_s), np.array(rows), np.array(folds),
-        here, early,
+        "matching", str(code + 1), SimpleNamespace(people=own.people, rt_s=rt_s),
+        np.array(rows), np.array(folds), here, early,
     )  # fmt: skip

@@ -7,8 +7,8 @@ import pytest
 
 from offline.twin.background import Background
 from offline.twin.kernels import ALL, Kernels, Spectrum, fit
-from offline.twin.mixtures import DEGREES, LEAST
-from tests.offline.twin.synthetic_connectomes_of import drawn
+from offline.twin.mixtures import DEGREES, LEAST_PROBABILITY
+from tests.offline.twin.connectomes_of import drawn
 
 N, EDGES, CODES = 40, 300, 2
 
@@ -35,7 +35,7 @@ def test_it_is_generalised_least_squares():
     ]
     likelihood = np.array([one.likelihood for one in fits])
     weights = np.exp(likelihood - likelihood.max())
-    weights = np.where(weights / weights.sum() < LEAST, 0.0, weights)
+    weights = np.where(weights / weights.sum() < LEAST_PROBABILITY, 0.0, weights)
     weights /= weights.sum()
 
     def features(z):

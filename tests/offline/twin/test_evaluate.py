@@ -82,7 +82,7 @@ def test_predictions_do_not_depend_on_what_is_predicted(study, fitted):
         for here, columns in ((run.early, run.data.early), (late, ~run.data.early))
     )
     a, b = (
-        _other_run(replace(study, examples=e), fitted, second, first, 1)[1]["twin"]
+        _other_run(replace(study, examples=e), fitted, second, first, {}, "", 1).told["twin"]
         for e in (examples, other)
     )
     assert np.array_equal(a, b)
@@ -100,7 +100,8 @@ def _told_choices(study, fitted, run):
         told.append(fitted.simulate(*asked, **how))
         return told[-1]
 
-    _choices(study, SimpleNamespace(simulate=simulate), run, "", 10, 1)
+    twin = SimpleNamespace(simulate=simulate, settings=fitted.settings)
+    _choices(study, twin, run, "", 10, 0, 1)
     return [one.probabilities for one in told]
 
 
@@ -115,28 +116,28 @@ def test_another_run_is_told_by_all_of_the_other_and_by_nothing_of_itself():
         asked.append((fc, task, behaviour))
         return SimpleNamespace(rt_s=np.nanmean(np.exp(behaviour.log_rt), axis=(1, 2)))
 
-    study = SimpleNamespace(examples=examples, edges=np.arange(8.0)[:, None])
+    study = SimpleNamespace(examples=examples, connectomes=np.arange(8.0)[:, None])
     twin = SimpleNamespace(simulate=simulate)
-    truth, told, absent = _other_run(study, twin, run, other, 1)
+    case = _other_run(study, twin, run, other, {}, "", 1)
     both, fold = np.array([0, 1, 2, 4, 5, 6]), np.array([0, 1, 2, 1, 2, 0])
     rt_s = np.exp(examples.log_rt[both])
     x, y = (np.nanmean(part, axis=(1, 2)) for part in (rt_s[:, :2], rt_s[:, 2:]))
-    np.testing.assert_allclose(truth, y)
-    np.testing.assert_allclose(told["own mean"], x)
-    np.testing.assert_allclose(told["twin"], x)
+    np.testing.assert_allclose(case.truth, y)
+    np.testing.assert_allclose(case.told["own mean"], x)
+    np.testing.assert_allclose(case.told["twin"], x)
+    assert case.folds.tolist() == fold.tolist()
     for k in range(6):
         kept = fold != fold[k]
         slope = np.cov(x[kept], y[kept])[0, 1] / np.var(x[kept], ddof=1)
         line = y[kept].mean() + slope * (x[k] - x[kept].mean())
-        assert told["own mean, fitted line"][k] == pytest.approx(line)
-    assert absent == ()
+        assert case.told["own mean, fitted line"][k] == pytest.approx(line)
     ((fc, task, behaviour),) = asked
     assert fc[:, 0].tolist() == both.tolist()
     assert set(task.run.ravel()) == {1}
     assert set(behaviour.run.ravel()) == {0}
-    _, told, absent = _other_run(study, None, run, other, 1)
-    assert list(told) == ["own mean", "own mean, fitted line"]
-    assert absent == ("twin",)
+    alone = _other_run(study, None, run, other, {"twin": "none"}, "", 1)
+    assert list(alone.told) == ["own mean", "own mean, fitted line"]
+    assert alone.absent == {"twin": "none"}
 
 
 def test_people_in_training_are_told_in_the_twins_folds(study, fitted):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -10,16 +11,16 @@ import pytest
 
 from offline.twin import further
 from offline.twin.further import (
-    SMALL,
+    LEAST_PROBABILITY,
     _bins,
     _bold,
     _by_outcome,
     _calibration_error,
     _choices,
-    _less_fold_means,
     _loss,
     _own_rates,
     _rates_of_others,
+    _stability,
     _what_happened,
 )
 from tests.offline.twin.handmade import hand_made, run_of
@@ -28,9 +29,19 @@ FOLDS = [0, 1, 0, 1]
 RIGHT, WRONG, MISSED = range(3)
 
 
+TOO_SOON = (0, 0, 2), (2, 1, 1)
+"""Trials pressed before an answer could be given: one early, one late."""
+
+
 @pytest.fixture
 def own():
-    return hand_made(5)
+    examples = hand_made(5)
+    for values, nothing in (
+        (examples.log_rt, np.nan), (examples.choice, -1), (examples.response_step, -1)
+    ):  # fmt: skip
+        for at in TOO_SOON:
+            values[at] = nothing
+    return examples
 
 
 @pytest.fixture
@@ -38,8 +49,8 @@ def run(own):
     return run_of(own, [0, 1, 2, 3], FOLDS)
 
 
-def late_of(run):
-    return run.here & ~run.early
+def late_of(own, run):
+    return run.late & (_what_happened(own) >= 0)
 
 
 def outcome(own, at):
@@ -51,8 +62,8 @@ def outcome(own, at):
 
 def rates_by_loops(own, run):
     out = np.full((*own.onset.shape, 3), np.nan)
-    late = late_of(run)
-    for at in zip(*np.nonzero(late), strict=True):
+    late = late_of(own, run)
+    for at in zip(*np.nonzero(run.late), strict=True):
         counts = np.full(3, 0.5)
         for other in zip(*np.nonzero(late), strict=True):
             if FOLDS[other[0]] != FOLDS[at[0]] and own.condition[other] == own.condition[at]:
@@ -63,9 +74,11 @@ def rates_by_loops(own, run):
 
 def test_what_happened_is_right_wrong_or_missed(own):
     what = _what_happened(own)
-    assert set(what[own.onset >= 0]) == {RIGHT, WRONG, MISSED}
+    assert (own.onset[tuple(zip(*TOO_SOON, strict=True))] >= 0).all()
+    assert set(what[own.onset >= 0]) == {RIGHT, WRONG, MISSED, -1}
     for at in np.ndindex(what.shape):
-        assert what[at] == (outcome(own, at) if own.onset[at] >= 0 else -1)
+        known = own.onset[at] >= 0 and at not in TOO_SOON
+        assert what[at] == (outcome(own, at) if known else -1)
 
 
 def test_rates_are_those_of_the_condition_in_people_of_other_folds(own, run):
@@ -75,10 +88,10 @@ def test_rates_are_those_of_the_condition_in_people_of_other_folds(own, run):
 
 def test_own_rates_are_the_persons_first_half_beside_twenty_trials_of_others(own, run):
     expected = rates_by_loops(own, run)
-    for at in zip(*np.nonzero(late_of(run)), strict=True):
+    for at in zip(*np.nonzero(run.late), strict=True):
         counts = 20.0 * expected[at]
         for early in zip(*np.nonzero(run.early), strict=True):
-            if early[0] == at[0]:
+            if early[0] == at[0] and early not in TOO_SOON:
                 counts[outcome(own, early)] += 1.0
         expected[at] = counts / counts.sum()
     np.testing.assert_allclose(_own_rates(own, run, _what_happened(own)), expected)
@@ -88,7 +101,7 @@ def test_own_rates_are_the_persons_first_half_beside_twenty_trials_of_others(own
 def test_rates_do_not_depend_on_what_they_are_of(own, run, rates):
     what = _what_happened(own)
     fold = np.array(FOLDS) == 0
-    other = np.where(late_of(run) & fold[:, None, None], (what + 1) % 3, what)
+    other = np.where(late_of(own, run) & fold[:, None, None], (what + 1) % 3, what)
     before, after = rates(own, run, what), rates(own, run, other)
     np.testing.assert_array_equal(after[fold], before[fold])
     assert not np.array_equal(after[~fold], before[~fold], equal_nan=True)
@@ -99,17 +112,17 @@ def drawn_probabilities(own):
 
 
 def test_loss_is_each_persons_mean_over_late_trials(own, run):
-    what, late, p = _what_happened(own), late_of(run), drawn_probabilities(own)
+    what, late, p = _what_happened(own), late_of(own, run), drawn_probabilities(own)
     first = tuple(np.argwhere(late)[0])
     p[first] = np.nan
     losses = [[] for _ in own.people]
     for at in zip(*np.nonzero(late), strict=True):
-        losses[at[0]].append(-np.log(SMALL if at == first else p[at][what[at]]))
+        losses[at[0]].append(-np.log(LEAST_PROBABILITY if at == first else p[at][what[at]]))
     np.testing.assert_allclose(_loss(p, what, late), [np.mean(loss) for loss in losses])
 
 
 def test_bins_are_fifths_of_trials_by_the_share_told_not_to_be_right(own, run):
-    what, late, p = _what_happened(own), late_of(run), drawn_probabilities(own)
+    what, late, p = _what_happened(own), late_of(own, run), drawn_probabilities(own)
     trials = sorted(
         (1.0 - p[at][RIGHT], what[at] != RIGHT) for at in zip(*np.nonzero(late), strict=True)
     )
@@ -139,6 +152,8 @@ def test_outcomes_are_the_answer_the_other_actions_and_the_miss(own):
 class Knowing:
     """Gives what is done 0.9, and remembers what it was asked with."""
 
+    settings = SimpleNamespace(form="low_rank")
+
     def __init__(self):
         self.seen = []
 
@@ -149,9 +164,9 @@ class Knowing:
 
 
 def test_choices_that_are_known_gain_over_rates(own, run):
-    study = SimpleNamespace(examples=own, edges=np.zeros((4, 3)))
+    study = SimpleNamespace(examples=own, connectomes=np.zeros((4, 3)))
     twin = Knowing()
-    rows, bins = _choices(study, twin, run, "", 50, 1)
+    rows, bins = _choices(study, twin, run, "", 50, 0, 1)
     by_name = {row["predictor"]: row for row in rows}
     others = by_name["rates of the condition"], by_name["own rates, first half"]
     for name in ("twin, connectome only", "twin, first 10"):
@@ -168,8 +183,8 @@ def test_choices_that_are_known_gain_over_rates(own, run):
 
 def test_choices_without_right_answers_are_not_measured(own, run):
     unknown = replace(own, answer=np.full_like(own.answer, -1))
-    study = SimpleNamespace(examples=unknown, edges=np.zeros((4, 3)))
-    rows, bins = _choices(study, Knowing(), run, "", 50, 1)
+    study = SimpleNamespace(examples=unknown, connectomes=np.zeros((4, 3)))
+    rows, bins = _choices(study, Knowing(), run, "", 50, 0, 1)
     assert rows[-1]["note"] == "not measured: the right answers are not in the table"
     assert len(rows) == 3
     assert not bins
@@ -184,9 +199,9 @@ def test_bold_that_is_told_rightly_gains_over_the_mean_of_other_folds(monkeypatc
     told = np.where(np.isfinite(y), y, 0.0)
     monkeypatch.setattr(further, "measured_responses", lambda examples, condition: y[:, None])
     monkeypatch.setattr(further, "ask", lambda *asked, **how: told[None, None])
-    study = SimpleNamespace(examples=own, edges=np.zeros((12, 3)))
+    study = SimpleNamespace(examples=own, connectomes=np.zeros((12, 3)))
     twin = SimpleNamespace(regions=("amygdala",))
-    rows = list(_bold(study, twin, run, "", 1))
+    rows = list(_bold(study, twin, run, "", 100, 0, 1))
     assert [row["condition"] for row in rows] == ["all trials", "face", "shape"]
     errors = [y[k] - np.nanmean(y[folds != folds[k]]) for k in range(12) if k != 5]
     for row in rows:
@@ -198,6 +213,24 @@ def test_bold_that_is_told_rightly_gains_over_the_mean_of_other_folds(monkeypatc
         assert row["gain_low"] > 0.0
 
 
-def test_levels_of_folds_do_not_pass_for_agreement(run):
-    found = _less_fold_means(np.array([1.0, 10.0, 3.0, 16.0]), run)
-    np.testing.assert_allclose(found, [-1.0, -3.0, 1.0, 3.0])
+def test_scans_agree_less_the_levels_of_members_of_folds(monkeypatch):
+    """Two scans of whom members say the contrary, at levels that would pass for agreement."""
+    people = hand_made(2, n_people=6)
+    run = run_of(people, list(range(6)), [0, 0, 0, 1, 1, 1])
+    level, apart = np.repeat([0.5, 5.0], 3), np.array([1.0, 0.0, -1.0, 1.0, 0.0, -1.0])
+
+    def simulate(fc, task, behaviour=None, *, threads=1):
+        return SimpleNamespace(rt_s=level + fc[:, 0] * apart)
+
+    monkeypatch.setattr(further, "deterministic", lambda threads: nullcontext())
+    monkeypatch.setattr(further, "outcomes", lambda member, task, who, targets: [who])
+    member = SimpleNamespace(fold=0, seed=0, who=lambda z: z[:, 0])
+    twin = SimpleNamespace(
+        members=[member], simulate=simulate, folds_of=lambda names: run.folds
+    )  # fmt: skip
+    study = SimpleNamespace(
+        examples=people, edges=np.ones((6, 3)), connectomes=np.ones((6, 3)), again=-np.ones((6, 3))
+    )
+    last = list(_stability(study, twin, run, "", 1))[-1]
+    assert last["over"] == "rest runs"
+    assert last["r"] == pytest.approx(-1.0)

@@ -21,9 +21,9 @@ ORDER = np.array([7, 3, 19, 0, 11, 28, 5])
 def told(monkeypatch):
     """Rows of `_edits` for a twin that says what is given of the true effects."""
     people, examples = small(n_people=N_PEOPLE)
-    study = SimpleNamespace(edges=people.edges[ORDER], examples=examples.of(ORDER))
-    basis = SimpleNamespace(mean=people.edges.mean(axis=0), scale=people.edges.std(axis=0))
-    twin = SimpleNamespace(members=[SimpleNamespace(basis=basis)])
+    study = SimpleNamespace(connectomes=people.edges[ORDER], examples=examples.of(ORDER))
+    spread = people.edges.mean(axis=0), people.edges.std(axis=0)
+    twin = SimpleNamespace(edge_spread=lambda: spread)
     monkeypatch.setattr(recovery, "_backgrounds", lambda *asked: None)
 
     def rows(say):
@@ -72,7 +72,7 @@ def test_planted_edges_that_come_first_have_precision_one(monkeypatch):
     examples = hand_made(0, n_people=40)
     z = rng.standard_normal((40, 60))
     slower = np.where(np.isfinite(examples.log_rt), 0.1 * z[:, 7, None, None], np.nan)
-    study = SimpleNamespace(edges=z, examples=replace(examples, log_rt=slower))
+    study = SimpleNamespace(connectomes=z, examples=replace(examples, log_rt=slower))
     planted = np.array([7])
     asked = []
 
@@ -83,7 +83,7 @@ def test_planted_edges_that_come_first_have_precision_one(monkeypatch):
     monkeypatch.setattr(recovery, "importance", first)
     twin = object()
     rows = {row["by"]: row for row in _recovered(study, twin, SimpleNamespace(planted=planted))}
-    assert asked == [(twin, study.edges, study.examples)]
+    assert asked == [(twin, z, study.examples)]
     for name in ("twin", "ridge weights"):
         assert rows[name]["auprc"] == pytest.approx(1.0)
         assert rows[name]["times_prevalence"] == pytest.approx(60.0)

@@ -81,12 +81,12 @@ def test_a_target_that_was_not_asked_for_is_refused(found):
     with pytest.raises(TwinError, match="expected one of the targets response:dACC, rt"):
         group_view(found, "speed", -1)
     with pytest.raises(TwinError, match="expected one of the targets response:dACC, rt"):
-        plan_edges(TWIN, found, "faster", "speed")
+        plan_edges(TWIN, found, "faster", "speed", -1)
 
 
-@pytest.mark.parametrize("person", ["faster", "slower"])
-def test_a_plan_has_the_edges_that_are_edited_by_how_much(found, person):
-    edges = plan_edges(TWIN, found, person, "rt")
+@pytest.mark.parametrize(("person", "direction"), [("faster", -1), ("slower", 1)])
+def test_a_plan_has_the_edges_that_are_edited_by_how_much(found, person, direction):
+    edges = plan_edges(TWIN, found, person, "rt", direction)
     assert [(edge.a, edge.b) for edge in edges] == [("A", "B"), ("B", "D")]
     assert [edge.weight for edge in edges] == pytest.approx([1.0, 0.25])
     assert [edge.direction for edge in edges] == [1, -1]
@@ -99,15 +99,16 @@ def test_a_plan_has_the_edges_that_are_edited_by_how_much(found, person):
         ("divided", "found: only 60% of members agree on the sign"),
         ("alone", f"found: {NO_INTERVAL}"),
         ("far", f"found: {FAR}"),
+        ("slower", r"found: a change the other way, \+0.04"),
         ("nobody", "expected a person of the intervention, found 'nobody'"),
     ],
 )
 def test_a_plan_without_a_certain_effect_is_refused(found, person, message):
     with pytest.raises(TwinError, match=message):
-        plan_edges(TWIN, found, person, "rt")
+        plan_edges(TWIN, found, person, "rt", -1)
 
 
 def test_a_plan_of_a_simulated_twin_is_refused(found):
     simulated = SimpleNamespace(provenance="synthetic", atlas=TWIN.atlas)
     with pytest.raises(TwinError, match="expected a twin of real people for a plan"):
-        plan_edges(simulated, found, "faster", "rt")
+        plan_edges(simulated, found, "faster", "rt", -1)

@@ -23,7 +23,7 @@ from offline.twin.screen import (  # noqa: E402
     permutation_null,
     recommend,
 )
-from tests.offline.twin.synthetic_connectomes_of import drawn  # noqa: E402
+from tests.offline.twin.connectomes_of import drawn  # noqa: E402
 
 COHORT = {"n_people": 75}
 N_TRAINED = 60
