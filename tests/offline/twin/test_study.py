@@ -58,7 +58,7 @@ def test_the_order_of_rows_changes_nothing():
     table = several_runs()
     # two trials of one onset: their number tells which came first
     table.loc[5, "onset_s"] = table.loc[6, "onset_s"]
-    people = pd.DataFrame({"age": np.arange(6.0)}, index=["P3", "P6", "P1", "P2", "P5", "P4"])
+    people = pd.DataFrame({"age": np.arange(7.0)}, index=["P3", "P7", "P1", "P2", "P6", "P5", "P4"])
     edges = {name: np.full(3, k) for k, name in enumerate(people.index)}
     study = study_of(table, people, edges)
     assert study.examples.people == ("P1", "P2", "P3", "P4", "P5")
@@ -117,6 +117,11 @@ def test_why_nobody_is_left_is_told():
     assert "name" not in told
     assert "accuracy not above chance (5 of 5 people" in nobody(table.assign(correct="0"))
     assert "response times all equal (5 of 5" in nobody(table.assign(response_time_s="0.7"))
+    # of several reasons the commonest, not that nobody has a usable run
+    mixed = missed.assign(response_time_s=table["response_time_s"])
+    mixed = mixed[(mixed["task"] == "stroop") & (mixed["run"] == "9")]
+    mixed.loc[mixed["participant_id"].isin(["sub-P1", "sub-P2"]), "response_time_s"] = "n/a"
+    assert "accuracy not above chance (3 of 5 people, such as sub-P3" in nobody(mixed)
     few = table[table["trial_index"].astype(int) < 10]
     assert "too few correct trials (5 of 5" in nobody(few)
 

@@ -96,6 +96,12 @@ def test_a_wrong_cell_is_named(changes, words):
     assert "\n" not in str(info.value)
 
 
+def test_a_cell_that_is_missing_in_memory_is_missing():
+    made = table(correct={1: "0"})
+    made.loc[1, "response_time_s"] = None
+    assert read_trials(made).table["missed"].tolist() == [False, True] + [False] * 4
+
+
 def test_whether_a_miss_or_an_anticipation_was_right_need_not_be_known():
     made = table(response_time_s={1: "n/a", 2: "0.1"}, correct={1: "n/a", 2: "n/a"})
     assert read_trials(made).usable.tolist() == [True, False, False, True, True, True]
