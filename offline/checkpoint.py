@@ -9,13 +9,14 @@ pickled.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import json
 import os
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -51,7 +52,7 @@ class Checkpoint:
         Raises
         ------
         ExecutorError
-            If the folder holds other work, or that of another version.
+            If it is no folder to write in, or holds other work, or that of another version.
         """
         folder = Path(folder)
         about = {
@@ -60,24 +61,26 @@ class Checkpoint:
             "version": __version__,
         }
         path = folder / ABOUT
-        if path.exists():
-            try:
-                found = json.loads(path.read_text(encoding="utf-8"))
-            except ValueError:
-                found = {}
-            if found != about:
-                what = found.get("function", "unknown work")
-                if what == about["function"]:
-                    what = "the same with other parameters"
-                if found.get("digest") == about["digest"]:  # the code may have changed since
-                    what = f"that of fcnef {found.get('version', 'before versions were kept')}"
-                raise ExecutorError(
-                    f"checkpoint {folder}: expected the work of {about['function']}, found {what};"
-                    " remove the folder, or give another"
-                )
-        else:
+        try:
             folder.mkdir(parents=True, exist_ok=True)
-            _write_whole(path, json.dumps(about).encode())
+            if not path.exists():
+                _write_whole(path, json.dumps(about).encode())
+            found = _read_about(path)
+        except OSError as error:
+            raise ExecutorError(
+                f"checkpoint {folder}: expected a folder to write in, found {error.strerror}; give"
+                " another"
+            ) from error
+        if found != about:
+            what = found.get("function", "unknown work")
+            if what == about["function"]:
+                what = "the same with other parameters"
+            if found.get("digest") == about["digest"]:  # the code may have changed since
+                what = f"that of fcnef {found.get('version', 'before versions were kept')}"
+            raise ExecutorError(
+                f"checkpoint {folder}: expected the work of {about['function']}, found {what};"
+                " remove the folder, or give another"
+            )
         return cls(folder)
 
     def name(self, item: Any) -> str:
@@ -92,13 +95,11 @@ class Checkpoint:
         """Keep a result: arrays, numbers, text, None, and tuples, lists and dicts of them."""
         arrays: list[NDArray[Any]] = []
         text = json.dumps(to_json(result, arrays))
-        partial = self.folder / f".{name}.{os.getpid()}"
-        with partial.open("wb") as file:
+        with _partial(self.folder / name) as partial, partial.open("wb") as file:
             stored = {f"a{k}": array for k, array in enumerate(arrays)}
             np.savez(file, allow_pickle=False, result=np.array(text), **stored)
             file.flush()
             os.fsync(file.fileno())
-        partial.replace(self.folder / name)
 
     def read(self, name: str) -> Any:
         """A kept result.
@@ -113,7 +114,7 @@ class Checkpoint:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 arrays = [stored[f"a{k}"] for k in range(len(stored.files) - 1)]
                 return from_json(json.loads(str(stored["result"])), arrays)
-        except (OSError, ValueError, KeyError, BadZipFile) as error:
+        except (OSError, ValueError, TypeError, LookupError, BadZipFile) as error:
             raise ExecutorError(
                 f"checkpoint {path}: expected a finished item, found a damaged file; remove it"
             ) from error
@@ -244,7 +245,28 @@ def _name(value: Any) -> str:
     return f"{module}.{getattr(value, '__qualname__', type(value).__qualname__)}"
 
 
+def _read_about(path: Path) -> dict[str, Any]:
+    """What a folder's work is; empty where the file does not say."""
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return {}
+    return about if isinstance(about, dict) else {}
+
+
 def _write_whole(path: Path, content: bytes) -> None:
+    with _partial(path) as partial:
+        partial.write_bytes(content)
+
+
+@contextlib.contextmanager
+def _partial(path: Path) -> Iterator[Path]:
+    """Where to write first; it becomes `path` once all is written, and goes where that fails."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_bytes(content)
-    partial.replace(path)
+    try:
+        yield partial
+        partial.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise

@@ -1,11 +1,13 @@
 """Fitted models on disk: arrays as safetensors, everything else as the file's JSON header.
 
-The header says what kind of model it is, of which format, and which versions made it. Nothing is
-pickled. A file appears whole or not at all, and one of another format is refused.
+The header says what kind of model it is, of which format, and which versions made it, and holds a
+digest of all arrays. Nothing is pickled. A file appears whole or not at all, and one of another
+format, or whose arrays are no longer those that were written, is refused.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import platform
@@ -16,10 +18,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from offline.checkpoint import digest_of
 from rtloop import __version__
 from rtloop.errors import FcnefError
 
-__all__ = ["Arrays", "ModelFile", "digest", "versions"]
+__all__ = ["Arrays", "ModelFile", "digest", "read_arrays", "versions", "write_arrays"]
+
+DIGEST = "arrays_digest"
+"""Entry of the header that files of before do not have."""
 
 ENTRY = "fcnef"
 SUFFIX = ".safetensors"
@@ -49,9 +55,20 @@ class ModelFile:
     error: type[FcnefError]
 
     def path(self, path: str | Path) -> Path:
-        """Where a model of that name is: with the suffix, if it has none."""
-        path = Path(path)
-        return path if path.suffix == SUFFIX else path.with_name(path.name + SUFFIX)
+        """Where a model of that name is: with the suffix, if it has none.
+
+        Raises
+        ------
+        FcnefError
+            The family's own, if no file can have that name.
+        """
+        given = Path(path)
+        if given.name in ("", ".."):
+            raise self.error(
+                f"{self.family} {path}: expected the name of a file, found that of a folder; add"
+                " a name"
+            )
+        return given if given.suffix == SUFFIX else given.with_name(given.name + SUFFIX)
 
     def write(self, path: str | Path, kind: str, arrays: Arrays, header: dict[str, Any]) -> Path:
         """Write one model; an existing file is replaced only once the new one is whole.
@@ -72,16 +89,11 @@ class ModelFile:
         FcnefError
             The family's own, if the file cannot be written.
         """
-        from safetensors.numpy import save_file
-
         path = self.path(path)
         whole = {"format": self.format, "kind": kind, "versions": versions(), **header}
-        partial = path.with_name(path.name + ".part")
-        tensors = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(tensors, partial, metadata={ENTRY: json.dumps(whole, sort_keys=True)})
-            partial.replace(path)
+            write_arrays(path, arrays, whole)
         except OSError as error:
             raise self.error(
                 f"{self.family} {path}: expected to be able to write it, found"
@@ -98,37 +110,119 @@ class ModelFile:
             The family's own, if there is no such file, it is none of the family or damaged, or it
             is of another format.
         """
-        from safetensors import SafetensorError, safe_open
-
         path = self.path(path)
-        if not path.is_file():
-            raise self.error(f"{self.family} {path}: expected a file, found none; check the path")
         try:
-            with safe_open(path, framework="numpy") as file:
-                header = json.loads((file.metadata() or {}).get(ENTRY, "{}"))
-                self._require_own(path, header)
-                # the file maps the disk: arrays are copied so that it can be closed
-                arrays = {name: np.array(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, json.JSONDecodeError, OSError) as error:
+            arrays, header = read_arrays(path)
+        except FileNotFoundError as error:
             raise self.error(
-                f"{self.family} {path}: expected safetensors, found {error}; take a whole file"
+                f"{self.family} {path}: expected a file, found none; check the path"
             ) from error
-        return str(header["kind"]), arrays, header
+        except (OSError, ValueError) as error:
+            raise self.error(
+                f"{self.family} {path}: expected safetensors, found"
+                f" {getattr(error, 'strerror', None) or error}; take a whole file"
+            ) from error
+        own = self._own(path, header)
+        return str(own["kind"]), arrays, own
 
-    def _require_own(self, path: Path, header: dict[str, Any]) -> None:
-        if header.get("kind") not in self.kinds:
-            found = f"a {header['kind']}" if "kind" in header else "a file without its header"
+    def _own(self, path: Path, header: Any) -> dict[str, Any]:
+        """The header, if it is one of the family and of its format."""
+        if not isinstance(header, dict) or header.get("kind") not in self.kinds:
+            kind = header.get("kind") if isinstance(header, dict) else None
+            found = "a file without its header" if kind is None else f"a {kind}"
             raise self.error(
                 f"{self.family} {path}: expected a {self.family}, found {found}; take one written"
                 " by `save`"
             )
         if header.get("format") != self.format:
-            made = header.get("versions", {}).get("fcnef", "an unknown version")
+            made = header.get("versions")
+            made = made.get("fcnef") if isinstance(made, dict) else None
             raise self.error(
                 f"{self.family} {path}: expected format {self.format}, found"
-                f" {header.get('format')} written by fcnef {made}; make it anew with this version"
-                f" ({__version__})"
+                f" {header.get('format')} written by fcnef {made or 'an unknown version'}; make it"
+                f" anew with this version ({__version__})"
             )
+        return header
+
+
+def write_arrays(path: Path, arrays: Arrays, header: dict[str, Any]) -> None:
+    """Write arrays and a header with their digest; a file that is there is replaced by a whole one.
+
+    Parameters
+    ----------
+    path : Path
+        In a folder that is there.
+    arrays : dict
+        By name.
+    header : dict
+        As JSON can hold it.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written; then nothing of it is left.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    partial = path.with_name(path.name + ".part")
+    tensors = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    text = json.dumps({**header, DIGEST: _digest_of_arrays(tensors)}, sort_keys=True)
+    try:
+        save_file(tensors, partial, metadata={ENTRY: text})
+        partial.replace(path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        if isinstance(error, SafetensorError):  # that is how the library tells of a full disk
+            raise OSError(str(error)) from error
+        raise
+
+
+def read_arrays(path: Path) -> tuple[Arrays, Any]:
+    """Arrays and header of a file that `write_arrays` wrote.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    tuple
+        Arrays by name; the header, whatever JSON it is.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    ValueError
+        If it is no safetensors, or its arrays are not those that were written.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    # the library says of every file it may not open that there is none
+    path.open("rb").close()
+    try:
+        with safe_open(path, framework="numpy") as file:
+            header = json.loads((file.metadata() or {}).get(ENTRY, "{}"))
+            # the file maps the disk: arrays are copied so that it can be closed
+            arrays = {name: np.array(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
+    # the last two: kinds of numbers that NumPy does not have, and JSON deeper than Python
+    except (SafetensorError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(str(error)) from error
+    known = isinstance(header, dict) and DIGEST in header
+    if known and header[DIGEST] != _digest_of_arrays(arrays):
+        raise ValueError("other arrays than were written")
+    return arrays, header
+
+
+def _digest_of_arrays(arrays: Arrays) -> str:
+    """SHA-256 of names, kinds of numbers, shapes and bytes, which a file keeps little-endian."""
+    stored = {
+        name: array.astype(array.dtype.newbyteorder("<"), copy=False)
+        for name, array in arrays.items()
+    }
+    return digest_of(stored)
 
 
 def digest(path: str | Path) -> str:

@@ -17,14 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offline.atlas import Atlas
-from offline.errors import AtlasError, TwinError
+from offline.errors import TwinError
 from offline.model_file import Arrays, ModelFile, digest, versions
 from offline.twin.basis import Basis
 from offline.twin.hyper import CodeMap
-from offline.twin.kernels import Term
 from offline.twin.members import Member
-from offline.twin.model import Settings, Shape
+from offline.twin.model import Settings
 from offline.twin.twin import Twin
+from offline.twin.whole import KnownMember, parse_header, require_arrays, weights_name
 
 __all__ = ["TWINS", "digest_of_file", "load_twin", "require_real", "save_twin"]
 
@@ -80,30 +80,33 @@ def load_twin(path: str | Path) -> Twin:
     path = TWINS.path(path)
     _, arrays, header = TWINS.read(path)
     try:
-        atlas = Atlas.from_json(header["atlas"])
-        people = tuple(header["people"])
-        if header["fold_digest"] != _fold_digest(people, arrays["folds"]):
-            raise TwinError(f"twin {path}: expected the folds it was trained with, found others")
-        settings = Settings(**header["settings"])
-        bases = {
-            key: Basis(
-                **{name: arrays[f"{key}.{name}"] for name in BASIS},
-                bounds=tuple(known["bounds"]),
-                n_people=known["people"],
-            )
-            for key, known in header["bases"].items()
-        }
-        members = tuple(
-            _member(k, known, arrays, bases, settings) for k, known in enumerate(header["members"])
-        )
-    except (KeyError, TypeError, AtlasError) as error:
+        known = parse_header(header)
+        atlas = Atlas.from_json(known.atlas)
+    except (KeyError, ValueError, TypeError) as error:
+        raise _damaged(path, "its header", error) from error
+    try:
+        require_arrays(known, arrays, atlas.n_edges)
+    except (KeyError, ValueError) as error:
+        raise _damaged(path, "its arrays", error) from error
+    if known.fold_digest != _fold_digest(known.people, arrays["folds"]):
         raise TwinError(
-            f"twin {path}: expected a whole twin, found its header damaged ({error}); take another"
-            " copy"
-        ) from error
+            f"twin {path}: expected the folds it was trained with, found others; take another copy"
+        )
+    bases = {
+        key: Basis(
+            **{name: arrays[f"{key}.{name}"] for name in BASIS},
+            bounds=basis.bounds,
+            n_people=basis.people,
+        )
+        for key, basis in known.bases.items()
+    }
+    members = tuple(
+        _member(k, member, arrays, bases[member.basis], known.settings)
+        for k, member in enumerate(known.members)
+    )
     return Twin(
-        atlas, header["provenance"], settings, members, people, arrays["folds"],
-        tuple(header["channels"]), tuple(header["conditions"]), tuple(header["regions"]),
+        atlas, known.provenance, known.settings, members, known.people, arrays["folds"],
+        known.channels, known.conditions, known.regions,
     )  # fmt: skip
 
 
@@ -141,7 +144,9 @@ def _taken_apart(twin: Twin) -> tuple[Arrays, list[dict[str, Any]], dict[str, Ba
             arrays |= {f"{key}.{name}": getattr(member.basis, name) for name in BASIS}
         if member.map is not None:
             arrays |= {f"{k}.map.{name}": getattr(member.map, name) for name in MAP}
-            arrays |= {_key(k, term): weights for term, weights in member.map.weights.items()}
+            arrays |= {
+                weights_name(k, term): weights for term, weights in member.map.weights.items()
+            }
         arrays |= {
             f"{k}.parameters.{name}": values.numpy() for name, values in member.parameters.items()
         }
@@ -160,30 +165,28 @@ def _taken_apart(twin: Twin) -> tuple[Arrays, list[dict[str, Any]], dict[str, Ba
     return arrays, members, bases
 
 
-def _member(
-    k: int, known: dict[str, Any], arrays: Arrays, bases: dict[str, Basis], settings: Settings
-) -> Member:
+def _member(k: int, known: KnownMember, arrays: Arrays, basis: Basis, settings: Settings) -> Member:
     """A member from its arrays and what else the header says of it."""
     import torch
 
     code_map = None
-    if known["degree"] is not None:
+    if known.degree is not None:
         parts = {name: arrays[f"{k}.map.{name}"] for name in MAP}
-        terms = [tuple(term) for term in known["terms"]]
-        weights = {term: arrays[_key(k, term)] for term in terms}
-        code_map = CodeMap(**parts, weights=weights, degree=known["degree"])
+        weights = {term: arrays[weights_name(k, term)] for term in known.terms}
+        code_map = CodeMap(**parts, weights=weights, degree=known.degree)
     parameters = {
-        name: torch.from_numpy(arrays[f"{k}.parameters.{name}"]) for name in known["parameters"]
+        name: torch.from_numpy(arrays[f"{k}.parameters.{name}"]) for name in known.parameters
     }
     return Member(
-        known["fold"], known["seed"], Shape(**known["shape"]), settings, bases[known["basis"]],
-        code_map, parameters, tuple(known["curve"]),
-    )  # fmt: skip
+        known.fold, known.seed, known.shape, settings, basis, code_map, parameters, known.curve
+    )
 
 
-def _key(k: int, term: Term) -> str:
-    """Name of a term's weights in the file."""
-    return f"{k}.map.weights.{'.'.join(map(str, term))}"
+def _damaged(path: Path, part: str, error: Exception) -> TwinError:
+    what = f"none of {error}" if isinstance(error, KeyError) else error
+    return TwinError(
+        f"twin {path}: expected a whole twin, found {part} damaged ({what}); take another copy"
+    )
 
 
 def _fold_digest(people: tuple[str, ...], folds: NDArray[np.int64]) -> str:

@@ -177,3 +177,40 @@ def test_nothing_is_pickled(tmp_path: Path) -> None:
     with np.load(tmp_path / "kept" / "x.npz", allow_pickle=False) as stored:
         assert json.loads(str(stored["result"]))
         assert all(not stored[name].dtype.hasobject for name in stored.files)
+
+
+@pytest.mark.parametrize("about", ["[]", "null", "3", '"text"', "[{}]"])
+def test_an_account_of_work_that_is_none_is_refused(about: str, tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.json").write_text(about)
+    with pytest.raises(ExecutorError, match="found unknown work; remove the folder"):
+        Checkpoint.open(tmp_path, square)
+
+
+def test_a_file_is_no_folder_to_keep_work_in(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    for folder in (tmp_path / "taken", tmp_path / "taken" / "in", tmp_path / ("n" * 300)):
+        with pytest.raises(ExecutorError, match="expected a folder to write in, found"):
+            Checkpoint.open(folder, square)
+
+
+@pytest.mark.parametrize("text", ['{"tuple": 3}', '{"array": 9, "scalar": false}', "{}", "[{]"])
+def test_a_result_that_is_none_is_refused(text: str, tmp_path: Path) -> None:
+    kept = Checkpoint.open(tmp_path, square)
+    np.savez(tmp_path / "x.npz", result=np.array(text))
+    with pytest.raises(ExecutorError, match="found a damaged file"):
+        kept.read("x.npz")
+
+
+def test_nothing_is_left_of_what_could_not_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = Checkpoint.open(tmp_path, square)
+
+    def fill(file: Any, **_: Any) -> None:
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", fill)
+    with pytest.raises(OSError, match="No space left"):
+        kept.write("x.npz", 3)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.json"]

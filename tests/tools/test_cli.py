@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import importlib.metadata
 import json
 import os
 import select
@@ -67,13 +68,53 @@ def test_what_a_disk_refuses_is_one_line(
     )
 
 
-def test_a_fault_of_ours_is_not_taken_for_the_disks(monkeypatch: pytest.MonkeyPatch) -> None:
+def losing(name: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every command finds that there is no file of this name."""
+
     def lose(arguments: list[str]) -> int:
-        raise FileNotFoundError(errno.ENOENT, "No such file", "x")
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", name)
 
     monkeypatch.setattr(tools.cli, "_call", lose)
+
+
+@pytest.mark.parametrize("name", ["/proc/nope", "no/such/folder", "../x", "x\n"])
+def test_a_file_of_the_users_that_is_not_there_is_one_line(
+    name: str, capsys: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losing(name, monkeypatch)
+    assert "found No such file or directory; check" in mistake(["cohort", "show", "x"], capsys)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        str(Path(tools.cli.__file__).with_name("none.toml")),
+        str(Path(pytest.__file__).with_name("none.txt")),
+        str(Path(json.__file__).with_name("none.txt")),
+        None,
+    ],
+    ids=["fcnef", "package", "python", "nameless"],
+)
+def test_a_fault_of_ours_is_not_taken_for_the_disks(
+    name: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losing(name, monkeypatch)
     with pytest.raises(FileNotFoundError):
         run(["cohort", "show", "x"])
+
+
+def test_an_output_folder_that_is_a_file_is_one_line(
+    folder: Path, capsys: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "afile").write_text("")
+
+    def make(arguments: list[str]) -> int:
+        Path("afile").mkdir(parents=True, exist_ok=True)
+        return 0
+
+    monkeypatch.setattr(tools.cli, "_call", make)
+    line = mistake(["cohort", "show", "x"], capsys)
+    assert line.startswith("fcnef: expected to read and write afile, found File exists")
 
 
 @pytest.mark.skipif(not hasattr(select, "poll"), reason="needs poll")
@@ -208,7 +249,57 @@ def test_a_package_that_is_not_installed_is_one_line(
     for name in [name for name in sys.modules if name.startswith("tools.runreport")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "jinja2", None)
-    assert "package jinja2" in mistake(["demo"], capsys)
+    assert "package jinja2, found none; install fcnef[" in mistake(["demo"], capsys)
+
+
+REQUIRES = [
+    "numpy>=2.1",
+    "Jinja2>=3.1; extra == 'all'",
+    "torch==2.13.0; extra == 'all'",
+    "distributed>=2025.1; extra == 'all'",
+    "antspyx>=0.5; extra == 'all'",
+    "scikit-learn>=1.6; extra == 'all'",
+    "Jinja2>=3.1 ; extra == 'offline'",
+    "scikit_learn>=1.6 ; extra == 'offline'",
+    'torch==2.13.0; python_version < "4" and extra == "offline"',
+    "jinja2>=3.1; extra == 'demo'",
+    "distributed>=2025.1; extra == 'scale'",
+    "antspyx>=0.5; extra == 'prepare'",
+]
+
+
+@pytest.mark.parametrize(
+    ("package", "extra"),
+    [
+        ("jinja2", "demo"),
+        ("torch", "offline"),
+        ("sklearn", "offline"),
+        ("scipy", "offline"),
+        ("distributed", "scale"),
+        ("dask", "scale"),
+        ("ants", "prepare"),
+        ("unheard_of", "all"),
+        ("numpy", "all"),
+    ],
+)
+def test_the_extra_that_holds_a_package_is_named(
+    package: str, extra: str, monkeypatch: pytest.MonkeyPatch, capsys: Said
+) -> None:
+    def lack(arguments: list[str]) -> int:
+        raise ModuleNotFoundError(f"No module named '{package}'", name=f"{package}.part")
+
+    monkeypatch.setattr(tools.cli, "_call", lack)
+    monkeypatch.setattr("importlib.metadata.requires", lambda name: REQUIRES)
+    line = mistake(["twin"], capsys)
+    assert line == f"fcnef: expected the package {package}, found none; install fcnef[{extra}]"
+
+
+def test_without_an_installed_fcnef_all_extras_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(name: str) -> list[str]:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr("importlib.metadata.requires", unknown)
+    assert tools.cli._extra_of("torch") == "all"
 
 
 def test_errors_are_folded_to_one_line(monkeypatch: pytest.MonkeyPatch, capsys: Said) -> None:

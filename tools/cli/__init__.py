@@ -9,10 +9,13 @@ from __future__ import annotations
 import ast
 import difflib
 import errno
+import importlib.metadata
 import inspect
 import os
+import re
 import select
 import sys
+import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -47,6 +50,7 @@ DISK = frozenset(
         errno.EFBIG,
         errno.EIO,
         errno.EISDIR,
+        errno.ELOOP,
         errno.ENAMETOOLONG,
         errno.ENOSPC,
         errno.ENOTDIR,
@@ -55,6 +59,17 @@ DISK = frozenset(
     }
 )
 """What a disk or its owner refuses."""
+THERE_OR_NOT = frozenset({errno.EBUSY, errno.EEXIST, errno.ENOENT, errno.ENOTEMPTY})
+"""What may be a fault of fcnef's own too: the user's only where a file of theirs is named."""
+PACKAGES = ("rtloop", "offline", "stimuli", "tools")
+BROUGHT_BY = {
+    "ants": "antspyx",
+    "dask": "distributed",
+    "scipy": "scikit-learn",
+    "sklearn": "scikit-learn",
+    "threadpoolctl": "scikit-learn",
+}
+"""Packages by the names they are imported by, and what has to be installed for them."""
 HELP_FLAGS = frozenset({"--help", "-h"})
 
 
@@ -75,11 +90,13 @@ def run(arguments: Sequence[str]) -> int:
         package = _missing_package(error)
         if package is None:
             raise
-        return _refuse(f"expected the package {package}, found none; install fcnef[demo]")
+        return _refuse(
+            f"expected the package {package}, found none; install fcnef[{_extra_of(package)}]"
+        )
     except OSError as error:
         if isinstance(error, BrokenPipeError) and _reader_left():
             return 1
-        if error.errno not in DISK:
+        if not _is_the_disks(error):
             raise
         where = error.filename or "the files of this command"
         return _refuse(
@@ -127,7 +144,39 @@ def _missing_package(error: ImportError) -> str | None:
     cause = error.__cause__ if error.__cause__ is not None else error
     name = (cause.name or "") if isinstance(cause, ModuleNotFoundError) else ""
     package = name.partition(".")[0]
-    return None if package in ("", "rtloop", "offline", "stimuli", "tools") else package
+    return None if package in ("", *PACKAGES) else package
+
+
+def _extra_of(package: str) -> str:
+    """The smallest extra that brings a package; `all` where that cannot be told."""
+    try:
+        lines = importlib.metadata.requires("fcnef") or []
+    except importlib.metadata.PackageNotFoundError:
+        return "all"
+    found = [re.match(r"([\w.-]+).*\bextra == ['\"]([\w.-]+)['\"]", line) for line in lines]
+    pairs = [(_plain(match[1]), match[2]) for match in found if match]
+    extras = [extra for _, extra in pairs]
+    wanted = _plain(BROUGHT_BY.get(package, package))
+    holding = sorted({extra for name, extra in pairs if name == wanted}, key=extras.count)
+    return holding[0] if holding else "all"
+
+
+def _plain(name: str) -> str:
+    """A distribution's name as all its spellings have it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _is_the_disks(error: OSError) -> bool:
+    """Whether a disk or its owner refused a user's file; else it is a fault of fcnef's own."""
+    if error.errno not in THERE_OR_NOT:
+        return error.errno in DISK
+    if not isinstance(error.filename, str):
+        return False
+    here = Path(__file__).resolve().parents[2]
+    installed = [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")]
+    own = [*(here / name for name in PACKAGES), *installed]
+    path = Path(os.path.realpath(error.filename))
+    return not any(path.is_relative_to(folder) for folder in own)
 
 
 def _make_app(overview: bool) -> cyclopts.App:
