@@ -176,6 +176,12 @@ def test_mistakes_are_told_in_one_line(fitted, folder, capsys):
         assert found in refused(capsys, "intervene", SOURCE, *twin, *out, *edge, *words)
     plan = ["--plan", "P0003"]
     assert "expected --edge with --plan" in refused(capsys, "intervene", SOURCE, *twin, *out, *plan)
+    afile = folder / "afile"
+    afile.write_text("")
+    for command in ("fit", "evaluate", "intervene", "simulate"):
+        words = [] if command in ("fit", "evaluate") else twin
+        text = refused(capsys, command, SOURCE, *words, "--out", str(afile / "x"))
+        assert "expected a folder to write" in text
     assert "no sub-P0oo3" in refused(capsys, "fit", SOURCE, *out, "--without", "P0oo3")
     assert "expected seed >= 0" in refused(capsys, "fit", SOURCE, *out, "--seed", "-1")
     assert "expected a seed >= 0" in refused(capsys, "evaluate", SOURCE, *out, "--seed", "-1")

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from offline.errors import TwinError
+from tools.output import require_file, require_folder
 from tools.twins.files import about_file, kind, load, say, write
 from tools.twins.intervening import Asked, Edit, edited, screened
 from tools.twins.people import People, known_names
@@ -98,10 +99,11 @@ def fit(
     """
     from rich.progress import Progress
 
-    from offline.twin.files import save_twin
+    from offline.twin.files import TWINS, save_twin
     from offline.twin.model import Settings
     from offline.twin.twin import Twin
 
+    require_file(TWINS.path(out))
     study = who.open(source)
     if training.without:
         gone = known_names(study, training.without)
@@ -177,6 +179,7 @@ def evaluate(
     from offline.report.twins import twin_verdict, write_twin_report
     from offline.twin.evaluate import evaluate_twin
 
+    require_folder(out)
     study = who.open(source)
     fitted = None if twin is None else load(twin)
     evaluation = evaluate_twin(study, fitted, seed=seed, threads=threads, say=say)
@@ -220,6 +223,7 @@ def simulate(
     """
     from offline.twin.intervene import ask
 
+    require_file(out)
     fitted = load(twin)
     study = who.open(source)
     study.require_kind_of(fitted)
@@ -284,6 +288,7 @@ def intervene(
     """
     if plan is not None and not edit.edge:
         raise TwinError("expected --edge with --plan, found none; screen first, then name the edge")
+    require_folder(out)
     fitted = load(twin)
     everybody = who.everybody(source)
     asked = Asked(fitted, who.chosen(everybody), everybody, edit, threads)
@@ -322,6 +327,7 @@ def reproduce(
     from offline.atlas import Atlas
     from offline.twin.reproduce import reproduce as tables_of
 
+    require_folder(out)
     labels = None if atlas is None else Atlas.load(atlas).labels
     for name, table in tables_of(release, labels, n_repeats=repeats, seed=seed).items():
         write(table, out / f"{name}.tsv")

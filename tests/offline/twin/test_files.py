@@ -196,7 +196,9 @@ def test_weights_of_a_block_that_is_not_there_are_refused(kept, tmp_path):
 def test_settings_that_are_refused_say_why(kept, tmp_path):
     header = {**kept[0], "settings": {**kept[0]["settings"], "rank": 0}}
     line = refused(written(tmp_path, header, kept[1]))
-    assert line.endswith("(settings: expected rank >= 1, found 0); take another copy")
+    assert line.endswith(
+        "(settings: expected rank >= 1, found 0; give that or more); take another copy"
+    )
 
 
 def test_every_array_is_asked_for_its_kind_shape_and_numbers(kept, tmp_path):
