@@ -201,22 +201,6 @@ def test_figures_are_numpys():
     assert found["r"].low < found["r"].value < found["r"].high
 
 
-def test_r_is_within_folds_and_the_error_is_of_all():
-    """Who were left out together share a level, which is no merit of a predictor."""
-    rng = np.random.default_rng(0)
-    folds = np.arange(40) % 4
-    y = folds + 0.1 * rng.standard_normal(40)
-    told = folds - (y - folds)
-    found = evaluate(y, {"a": told}, 100, 0, folds)["a"]
-    a, b = (
-        np.concatenate([values[folds == fold] - values[folds == fold].mean() for fold in range(4)])
-        for values in (y, told)
-    )
-    assert found["r"].value == pytest.approx(np.corrcoef(a, b)[0, 1])
-    assert found["r"].high < -0.9
-    assert found["rmse"].value == pytest.approx(np.sqrt(np.mean((y - told) ** 2)))
-
-
 def test_a_paired_interval_is_narrower_and_covers():
     """Simulated: two predictors of equal worth whose errors are mostly shared."""
     covered, widths = 0, []
