@@ -152,7 +152,7 @@ def test_a_plan_from_a_simulated_twin_is_refused(fitted, folder, capsys):
 
 
 def test_mistakes_are_told_in_one_line(fitted, folder, capsys):
-    out = ["--out", str(folder / "x")]
+    out = ["--out", str(folder / "mistake")]
     twin = ["--twin", str(fitted)]
     assert "no sub-nobody" in refused(capsys, "simulate", SOURCE, *twin, *out, "--person", "nobody")
     assert "expected a file, found none" in refused(
