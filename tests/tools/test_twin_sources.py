@@ -174,3 +174,66 @@ def test_a_graphics_card_that_is_not_there_is_one_line(cohort, tmp_path, capsys,
     assert "expected a GPU that PyTorch can use" in text
     text = refused(capsys, "fit", *cohort, "--out", str(tmp_path / "t"), "--device", "tpu")
     assert "cpu or cuda" in text
+
+
+def as_events(table: pd.DataFrame, folder: Path) -> None:
+    """A joined table as BIDS events, a file a person and run, in folders as `fcnef task` makes."""
+    for (person, task, run_), rows in table.groupby(["participant_id", "task", "run"]):
+        where = folder / f"sub-{person}" / "ses-1" / "beh"
+        where.mkdir(parents=True, exist_ok=True)
+        path = where / f"sub-{person}_ses-1_task-{task}_run-{run_}_events.tsv"
+        rows.drop(columns=["participant_id", "task", "run"]).to_csv(path, sep="\t", index=False)
+
+
+def test_bids_events_are_trials_as_a_joined_table_is(cohort, tmp_path, capsys):
+    from offline.twin.study import open_study
+
+    as_events(pd.read_csv(cohort[2], sep="\t", dtype=str, keep_default_na=False), tmp_path / "bids")
+    joined, events = open_study(cohort[0], cohort[2]), open_study(cohort[0], tmp_path / "bids")
+    assert events.examples.people == joined.examples.people
+    for name in ("inputs", "onset", "log_rt", "choice", "condition"):
+        one, other = getattr(events.examples, name), getattr(joined.examples, name)
+        assert np.array_equal(one, other, equal_nan=name == "log_rt")
+    assert np.array_equal(events.edges, joined.edges)
+    out = ["--out", str(tmp_path / "alone")]
+    assert run(["twin", "evaluate", str(tmp_path / "bids"), *out]) == 0
+    assert "The twin was not measured" in capsys.readouterr().out
+    assert "found regions" in refused(
+        capsys, "evaluate", str(tmp_path / "bids"), *out, "--region", "amygdala"
+    )
+
+
+def test_a_task_of_ones_own_is_described_in_toml(cohort, tmp_path, capsys):
+    table = pd.read_csv(cohort[2], sep="\t", dtype=str, keep_default_na=False)
+    trials = tmp_path / "trials.tsv"
+    table.assign(task="flanker").to_csv(trials, sep="\t", index=False)
+    words = ["evaluate", cohort[0], "--trials", str(trials), "--out", str(tmp_path / "report")]
+    assert "found task 'flanker'" in refused(capsys, *words)
+    task = tmp_path / "flanker.toml"
+    task.write_text(
+        """name = "flanker"
+choices = ["left", "right"]
+response_window_s = 2.0
+stimulus_s = 1.9
+answer = "answer"
+response = "response"
+[channels]
+face = { condition = "face" }
+shape = { condition = "shape" }
+"""
+    )
+    assert run(["twin", *words, "--task", str(task)]) == 0
+    table = pd.read_csv(tmp_path / "report" / "response_times.tsv", sep="\t")
+    assert set(table["task"]) == {"flanker"}
+    task.write_text("name = 3")
+    assert "correct it" in refused(capsys, *words, "--task", str(task))
+
+
+def test_one_command_writes_the_tables_of_the_release(release, tmp_path, capsys):
+    out = tmp_path / "tables"
+    assert run(["twin", "reproduce", release[0], "--out", str(out), "--repeats", "1"]) == 0
+    assert capsys.readouterr().out.count("rows") == 5
+    unseen = pd.read_csv(out / "unseen.tsv", sep="\t")
+    assert {"kernel ridge", "CPM, shuffled"} <= set(unseen["predictor"])
+    assert len(pd.read_csv(out / "maps.tsv", sep="\t")) == 3
+    assert "ds005237" in refused(capsys, "reproduce", str(tmp_path), "--out", str(out))
