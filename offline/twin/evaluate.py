@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,12 @@ NO_FC = "connectomes of these people are not at hand"
 NO_TWIN = "no twin given"
 NO_SHOT = "a twin of the whole form takes no trials"
 N_EXCHANGES = 10
+BY_CONNECTOME: dict[str, Callable[[], Any]] = {
+    "kernel ridge": KernelRidge,
+    "kernel ridge, quadratic": partial(KernelRidge, "quadratic"),
+    "CPM": Cpm,
+}
+"""Baselines that see the connectome alone: of edges, of their products, of summed edges."""
 
 Float64 = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -193,7 +200,7 @@ def _cases(
 
     no_twin = {} if twin is not None else {"twin": missing}
     unseen = _by_others(study, run)
-    no_fc = {} if study.edges is not None else dict.fromkeys(("kernel ridge", "CPM"), missing)
+    no_fc = {} if study.edges is not None else dict.fromkeys(BY_CONNECTOME, missing)
     if twin is not None:
         unseen["twin"] = _told(study, twin, run, None, threads)
     yield case("connectome only", unseen, no_twin | no_fc)
@@ -219,15 +226,15 @@ def _by_others(study: Study, run: Run) -> dict[str, Float64]:
     z = None if study.edges is None else study.edges[run.rows]
     told = {"group mean": np.zeros(n)}
     told |= {"demographics": np.zeros(n)} if columns else {}
-    told |= {"kernel ridge": np.zeros(n), "CPM": np.zeros(n)} if z is not None else {}
+    told |= {name: np.zeros(n) for name in BY_CONNECTOME if z is not None}
     for train, test in run.held_out():
         told["group mean"][test] = later[train].mean()
         if columns:
             about = Demographics(columns).fit(table.iloc[train], later[train])
             told["demographics"][test] = about.predict(table.iloc[test])
         if z is not None:
-            for name, model in (("kernel ridge", KernelRidge()), ("CPM", Cpm())):
-                told[name][test] = model.fit(z[train], later[train]).predict(z[test])
+            for name, make in BY_CONNECTOME.items():
+                told[name][test] = make().fit(z[train], later[train]).predict(z[test])
     return told
 
 

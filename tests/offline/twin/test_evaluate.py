@@ -50,7 +50,8 @@ def test_every_case_has_the_twin_and_its_baselines(evaluation):
     seen = ["connectome only", "first 2 trials", "first 10 trials", "first half"]
     assert list(table["seen"].unique()) == seen
     by_case = table.groupby("seen", sort=False)["predictor"].apply(list)
-    unseen = ["twin", "group mean", "demographics", "kernel ridge", "CPM"]
+    ridges = ["kernel ridge", "kernel ridge, quadratic"]
+    unseen = ["twin", "group mean", "demographics", *ridges, "CPM"]
     assert by_case["connectome only"] == unseen
     for case in seen[1:]:
         assert by_case[case] == ["twin", "own mean", "James–Stein", "k-shot estimator"]
@@ -222,7 +223,8 @@ def test_behaviour_alone_is_judged_and_the_rest_is_not_measured(tmp_path):
     found = evaluate_twin(study, ks=(2,), n_draws=50)
     times = found.tables["response_times"]
     absent = times[times["rmse_ms"].isna()]
-    assert set(absent["predictor"]) == {"twin", "kernel ridge", "CPM"}
+    fc = {"kernel ridge", "kernel ridge, quadratic", "CPM"}
+    assert set(absent["predictor"]) == {"twin"} | fc
     assert absent["note"].str.startswith("not measured").all()
     assert np.isfinite(times[times["predictor"] == "demographics"]["r"]).all()
     for name in ("matched", "bold", "stability", "edges", "interventions", "cost"):
