@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Asked", "Edit", "edited", "screened"]
 
+FEW_EDGES = 5
+"""Fewer, whose effects `make proof twin-truth` finds told too large."""
+
 FEWEST_PERMUTATIONS = 39
 """With fewer no edge can be beyond all but 2.5 % of exchanges (`offline.twin.screen`)."""
 
@@ -153,6 +156,11 @@ def edited(asked: Asked, out: Path, plan: str | None = None) -> None:
     for why, count in view["why_not"].value_counts().items():
         if why:
             print(f"  {count}: {why}")
+    if len(places) < FEW_EDGES:
+        print(
+            "NOTE: effects of so few edges are too large, edges that vary with them being part of"
+            " them (docs/twins.md)"
+        )
     print(out / "effects.tsv")
     if plan is not None:
         print(plan_words(asked, found, plan.removeprefix("sub-")))
