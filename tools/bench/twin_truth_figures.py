@@ -2,7 +2,8 @@
 
 Gains and average precision have Student's interval over cohorts, each of which has people of its
 own: percentiles of so few cohorts drawn anew would be too narrow. Edits and recommendations, of 20
-cohorts and more, have those. r is of values less their means over folds (`intervals`).
+cohorts and more, have those. r is of values less their means over folds (`intervals`). Where forms
+are taken together they count alike, however many cohorts each has.
 
 A claim that speaks of an interval holds if the whole interval is on its side. Three are of a value,
 and say so: r of edits, coverage, and how many people an edge is recommended to where there is none.
@@ -179,53 +180,77 @@ def _edit_figures(rows: list[Row], columns: tuple[str, ...] = OWN) -> Row:
             for form in ("linear", "interaction", "gated")
         },
         "single planted edges": lambda row, edit: edit["circuit"].startswith("single"),
+        **{
+            f"{form}, single planted edges": partial(_is_planted, form, kind="single")
+            for form in ("linear", "interaction", "gated")
+        },
     }
     for name, keep in groups.items():
-        parts, n_people = [], 0
+        parts, forms, n_people = [], [], 0
         for row in rows:
             chosen = [edit for edit in row["edits"] if keep(row, edit)]
             if chosen:
                 parts.append([_array(chosen, column) for column in columns])
+                forms.append(row["form"])
                 # the same new people are edited once for each circuit
                 n_people += len(chosen[0]["true_s"])
         if parts:
-            out[name] = {"people": n_people, **_edit_group(parts)}
+            out[name] = {"people": n_people, **_edit_group(parts, forms)}
     return out
 
 
-def _is_planted(form: str, row: Row, edit: Row) -> bool:
-    return bool(row["form"] == form and edit["circuit"].startswith("planted"))
+def _is_planted(form: str, row: Row, edit: Row, kind: str = "planted") -> bool:
+    return bool(row["form"] == form and edit["circuit"].startswith(kind))
 
 
-def _edit_group(parts: list[list[Float64]]) -> Row:
-    """Agreement of true and predicted changes; each part is a cohort."""
-
-    def figures(chosen: list[list[Float64]]) -> tuple[float, float, float, float]:
-        true, told, low, high = (np.concatenate(c) for c in zip(*chosen, strict=True))
-        covered = np.mean((true >= low) & (true <= high))
-        known = told.std() > 0.0 and true.std() > 0.0
-        r = float(np.corrcoef(true, told)[0, 1]) if known else float("nan")
-        slope = float(true @ told / (told @ told)) if known else float("nan")
-        moved = np.abs(true) > 0.0
-        sign = np.mean(np.sign(true[moved]) == np.sign(told[moved])) if moved.any() else np.nan
-        return r, float(covered), slope, float(sign)
-
+def _edit_group(parts: list[list[Float64]], forms: list[str]) -> Row:
+    """Agreement of true and predicted changes; each part is a cohort, and all forms count alike."""
     kept = [
         [column[np.isfinite(part[1]) & np.isfinite(part[2])] for column in part] for part in parts
     ]
-    value = figures(kept)
+    own = [np.flatnonzero(np.array(forms) == form) for form in sorted(set(forms))]
+    counts = {forms[k]: len(places) for places in own for k in places}
+
+    def of(places: NDArray[np.int64]) -> tuple[list[Float64], Float64]:
+        columns = [
+            np.concatenate(column) for column in zip(*(kept[k] for k in places), strict=True)
+        ]
+        return columns, np.concatenate(
+            [np.full(len(kept[k][0]), 1.0 / counts[forms[k]]) for k in places]
+        )
+
+    columns, weights = of(np.arange(len(kept)))
+    value = _agreement(columns, weights)
     rng = np.random.default_rng(0)
     draws = np.array(
-        [figures([kept[k] for k in rng.integers(0, len(kept), len(kept))]) for _ in range(500)]
+        [
+            _agreement(*of(np.concatenate([rng.choice(places, len(places)) for places in own])))
+            for _ in range(500)
+        ]
     )
+    true, told = columns[:2]
     names = ("r", "covered", "true per predicted", "sign")
-    true, told = (np.concatenate([part[k] for part in kept]) for k in (0, 1))
     return {
         "edits": len(true),
-        "rms_true_ms": float(1000.0 * np.sqrt(np.mean(true**2))),
-        "rms_predicted_ms": float(1000.0 * np.sqrt(np.mean(told**2))),
+        "rms_true_ms": float(1000.0 * np.sqrt(np.average(true**2, weights=weights))),
+        "rms_predicted_ms": float(1000.0 * np.sqrt(np.average(told**2, weights=weights))),
         **{name: _figure(value[k], draws[:, k]) for k, name in enumerate(names)},
     }
+
+
+def _agreement(columns: list[Float64], weights: Float64) -> tuple[float, float, float, float]:
+    """r, share covered, slope of true on predicted, share of signs, each edit with its weight."""
+    true, told, low, high = columns
+    covered = np.average((true >= low) & (true <= high), weights=weights)
+    root = np.sqrt(weights)
+    a, b = (root * (x - np.average(x, weights=weights)) for x in (true, told))
+    known = told.std() > 0.0 and true.std() > 0.0
+    r = float(a @ b / np.sqrt((a @ a) * (b @ b))) if known else float("nan")
+    slope = float((weights * true) @ told / ((weights * told) @ told)) if known else float("nan")
+    moved = np.abs(true) > 0.0
+    same = (np.sign(true) == np.sign(told))[moved]
+    sign = np.average(same, weights=weights[moved]) if moved.any() else np.nan
+    return r, float(covered), slope, float(sign)
 
 
 def _r(told: Row, name: str) -> float:
