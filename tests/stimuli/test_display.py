@@ -217,6 +217,8 @@ def test_stop_from_the_loop_and_silence_and_pictures(stage, tmp_path):
         look={"style": "thermometer"},
     )  # fmt: skip
     play.until(lambda: bool(play.notes("style thermometer")))
+    # a message may come before the first frame is drawn
+    play.until((folder / "00-wait.png").exists)
     play.show(value=40.0)
     taken = play.settled()
     play.until(lambda: bool(play.notes("set to hold")))
