@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from offline.errors import TwinError
 from offline.twin.baselines import Cpm, Demographics, JamesStein, KernelRidge, KShot, OwnMean
 from offline.twin.further import further_tables
-from offline.twin.intervals import N_DRAWS, compare, evaluate
+from offline.twin.intervals import N_DRAWS, compare, evaluate, less_means
 from offline.twin.runs import FEWEST_PEOPLE, Run, runs_of
 from offline.twin.study import Study
 from offline.twin.twin import Twin
@@ -351,9 +351,13 @@ def _matched(
     study: Study, twin: Twin, run: Run, n_draws: int, seed: int, threads: int
 ) -> dict[str, Any]:
     """r with people's own connectomes less r with those of others of their fold."""
-    z, truth = study.connectomes[run.rows], run.data.second_s
+    z, truth = study.connectomes[run.rows], less_means(run.data.second_s, run.folds)
     task = study.examples.of(run.rows).shown(run.late)
-    own = twin.simulate(z, task, threads=threads).rt_s
+
+    def told(edges: Float64) -> Float64:
+        return less_means(twin.simulate(edges, task, threads=threads).rt_s, run.folds)
+
+    own = told(z)
     rng = np.random.default_rng((seed, 5))
     others = []
     for _ in range(N_EXCHANGES):
@@ -361,7 +365,7 @@ def _matched(
         for _, test in run.held_out():
             turned = rng.permutation(test)
             order[turned] = np.roll(turned, 1)
-        others.append(twin.simulate(z[order], task, threads=threads).rt_s)
+        others.append(told(z[order]))
     draws = rng.integers(0, len(z), (n_draws, len(z)))
     gaps = _r(truth[draws], own[draws])
     gaps = gaps - np.mean([_r(truth[draws], other[draws]) for other in others], axis=0)

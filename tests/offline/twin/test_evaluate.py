@@ -295,3 +295,11 @@ def test_who_is_not_usable_is_left_out_and_listed(tmp_path):
 def test_sources_that_are_none_are_refused(source, message):
     with pytest.raises(TwinError, match=message):
         open_study(source)
+
+
+def test_matched_connectomes_tell_what_the_first_table_says(evaluation):
+    table = evaluation.tables["response_times"]
+    twin = table[(table["predictor"] == "twin") & (table["seen"] == "connectome only")]
+    matched = evaluation.tables["matched"]
+    assert np.allclose(matched["r_matched"], twin["r"])
+    assert np.allclose(matched["gap"], matched["r_matched"] - matched["r_exchanged"])
