@@ -3,8 +3,8 @@
 Gains and average precision have Student's interval over cohorts, each of which has people of its
 own: percentiles of so few cohorts drawn anew would be too narrow. Edits and recommendations, of 20
 cohorts and more, have those. r is of values less their means over folds (`intervals`). Where forms
-are taken together they count alike, as with five cohorts of each; that was set after a first summing
-up, every cohort alike and half of them of pairs, gave r of edits as .69.
+are taken together they count alike, as with five cohorts of each; that was set after a first
+summing up, every cohort alike and half of them of pairs, gave r of edits as .69.
 
 A claim that speaks of an interval holds if the whole interval is on its side. Three are of a value,
 and say so: r of edits, coverage, and how many people an edge is recommended to where there is none.
