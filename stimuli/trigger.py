@@ -163,14 +163,15 @@ class Keyboard:
         ]
 
     def _presses(self, device: PsychoPyKeyboard) -> list[KeyPress]:
-        """Keys that went down. PsychoPy tells each again when it is released, as the same object,
-        and one pressed and released between two calls only then."""
-        down = device.getKeys(waitRelease=False)
+        """Keys that went down, each once. PsychoPy tells each again when it is released, as the
+        same object, and one pressed and released between two calls only then. A release may also
+        come between the two calls made here."""
+        pressed = device.getKeys(waitRelease=False)
         released = device.getKeys(waitRelease=True)
-        known = [id(press) for press in self._down]
+        known = [id(press) for press in self._down + pressed]
         brief = [press for press in released if id(press) not in known]
-        self._down = [p for p in self._down + down if not any(p is r for r in released)]
-        return sorted(down + brief, key=lambda press: float(press.tDown))
+        self._down = [p for p in self._down + pressed if not any(p is r for r in released)]
+        return sorted(pressed + brief, key=lambda press: float(press.tDown))
 
 
 def _psychtoolbox_keyboard() -> PsychoPyKeyboard | None:

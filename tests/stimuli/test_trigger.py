@@ -195,3 +195,23 @@ PRESSED = [
     ("5", "5"), ("5", "5"), ("t", "t"), ("a", "a"), ("equal", "equal"), ("escape", "Escape"),
     ("5", "5"),
 ]  # fmt: skip
+
+
+def test_a_key_let_go_while_it_is_read_is_one_press(xserver):
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.stimuli.held"],
+        env=xserver.environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as held:
+        assert held.stdin is not None
+        assert held.stdout is not None
+        if held.stdout.readline().strip() != "ptb":
+            held.kill()
+            pytest.skip("PsychoPy has no ptb keyboard here")
+        for to, said in (("down", "half read\n"), ("up", "1 0\n")):
+            xserver.move("5", to)
+            held.stdin.write("\n")
+            held.stdin.flush()
+            assert held.stdout.readline() == said

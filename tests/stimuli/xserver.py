@@ -7,6 +7,7 @@ import select
 import shutil
 import subprocess
 import time
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -63,16 +64,19 @@ class XServer:
 
     def press(self, key: str) -> float:
         """Press and release a key by its X name; the time it went down, Unix seconds."""
+        self.move(key, "down")
+        pressed_s = time.time()
+        self.move(key, "up")
+        return pressed_s
+
+    def move(self, key: str, to: Literal["down", "up"]) -> None:
+        """Hold a key down or let it go."""
         from Xlib import XK, X
         from Xlib.ext import xtest
 
         code = self._client.keysym_to_keycode(XK.string_to_keysym(key))
-        xtest.fake_input(self._client, X.KeyPress, code)
+        xtest.fake_input(self._client, {"down": X.KeyPress, "up": X.KeyRelease}[to], code)
         self._client.sync()
-        pressed_s = time.time()
-        xtest.fake_input(self._client, X.KeyRelease, code)
-        self._client.sync()
-        return pressed_s
 
     def close(self) -> None:
         if hasattr(self, "_client"):
