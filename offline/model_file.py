@@ -1,8 +1,8 @@
 """Fitted models on disk: arrays as safetensors, everything else as the file's JSON header.
 
-The header says what kind of model it is, of which format, and which versions made it, and holds a
-digest of all arrays. Nothing is pickled. A file appears whole or not at all, and one of another
-format, or whose arrays are no longer those that were written, is refused.
+The header says what kind of model it is, of which format, and which versions made it; beside it
+stands a digest of header and arrays. Nothing is pickled. A file appears whole or not at all, and
+one of another format, or that is no longer what was written, is refused.
 """
 
 from __future__ import annotations
@@ -24,10 +24,9 @@ from rtloop.errors import FcnefError
 
 __all__ = ["Arrays", "ModelFile", "digest", "read_arrays", "versions", "write_arrays"]
 
-DIGEST = "arrays_digest"
-"""Entry of the header that files of before do not have."""
+HEADER, DIGEST = "fcnef", "fcnef_digest"
+"""Entries of a file's metadata."""
 
-ENTRY = "fcnef"
 SUFFIX = ".safetensors"
 
 Arrays = dict[str, NDArray[Any]]
@@ -112,7 +111,7 @@ class ModelFile:
         """
         path = self.path(path)
         try:
-            arrays, header = read_arrays(path)
+            arrays, header, same = _read(path)
         except FileNotFoundError as error:
             raise self.error(
                 f"{self.family} {path}: expected a file, found none; check the path"
@@ -122,7 +121,13 @@ class ModelFile:
                 f"{self.family} {path}: expected safetensors, found"
                 f" {getattr(error, 'strerror', None) or error}; take a whole file"
             ) from error
+        # kind and format come first: they say more
         own = self._own(path, header)
+        if not same:
+            raise self.error(
+                f"{self.family} {path}: expected what was written, found it changed; take another"
+                f" copy, or make it anew with this version ({__version__})"
+            )
         return str(own["kind"]), arrays, own
 
     def _own(self, path: Path, header: Any) -> dict[str, Any]:
@@ -146,7 +151,8 @@ class ModelFile:
 
 
 def write_arrays(path: Path, arrays: Arrays, header: dict[str, Any]) -> None:
-    """Write arrays and a header with their digest; a file that is there is replaced by a whole one.
+    """Write arrays, a header and the digest of both; a file that is there is replaced once the new
+    one is whole.
 
     Parameters
     ----------
@@ -167,9 +173,10 @@ def write_arrays(path: Path, arrays: Arrays, header: dict[str, Any]) -> None:
 
     partial = path.with_name(path.name + ".part")
     tensors = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    text = json.dumps({**header, DIGEST: _digest_of_arrays(tensors)}, sort_keys=True)
+    text = json.dumps(header, sort_keys=True)
+    metadata = {HEADER: text, DIGEST: _digest_of(text, tensors)}
     try:
-        save_file(tensors, partial, metadata={ENTRY: text})
+        save_file(tensors, partial, metadata=metadata)
         partial.replace(path)
     except BaseException as error:
         with contextlib.suppress(OSError):
@@ -196,33 +203,41 @@ def read_arrays(path: Path) -> tuple[Arrays, Any]:
     OSError
         If the file cannot be read.
     ValueError
-        If it is no safetensors, or its arrays are not those that were written.
+        If it is no safetensors, or no longer what was written.
     """
+    arrays, header, same = _read(path)
+    if not same:
+        raise ValueError("other content than was written")
+    return arrays, header
+
+
+def _read(path: Path) -> tuple[Arrays, Any, bool]:
+    """Arrays, header, and whether they are what was written; errors as of `read_arrays`."""
     from safetensors import SafetensorError, safe_open
 
     # the library says of every file it may not open that there is none
     path.open("rb").close()
     try:
         with safe_open(path, framework="numpy") as file:
-            header = json.loads((file.metadata() or {}).get(ENTRY, "{}"))
+            metadata = file.metadata() or {}
+            text = metadata.get(HEADER, "{}")
+            header = json.loads(text)
             # the file maps the disk: arrays are copied so that it can be closed
             arrays = {name: np.array(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
     # the last two: kinds of numbers that NumPy does not have, and JSON deeper than Python
     except (SafetensorError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(str(error)) from error
-    known = isinstance(header, dict) and DIGEST in header
-    if known and header[DIGEST] != _digest_of_arrays(arrays):
-        raise ValueError("other arrays than were written")
-    return arrays, header
+    return arrays, header, metadata.get(DIGEST) == _digest_of(text, arrays)
 
 
-def _digest_of_arrays(arrays: Arrays) -> str:
-    """SHA-256 of names, kinds of numbers, shapes and bytes, which a file keeps little-endian."""
+def _digest_of(text: str, arrays: Arrays) -> str:
+    """SHA-256 of a header and of names, kinds of numbers, shapes and bytes of arrays, which a file
+    keeps little-endian."""
     stored = {
         name: array.astype(array.dtype.newbyteorder("<"), copy=False)
         for name, array in arrays.items()
     }
-    return digest_of(stored)
+    return digest_of((text, stored))
 
 
 def digest(path: str | Path) -> str:

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from offline.errors import TwinError
-from offline.model_file import DIGEST, ModelFile
+from offline.model_file import DIGEST, HEADER, ModelFile, write_arrays
 
 FILES = ModelFile("model", ("Model",), 1, TwinError)
 ARRAYS = {
@@ -27,14 +27,24 @@ ARRAYS = {
 
 def changed(path: Path, header: Any, **arrays: Any) -> None:
     """Put another header and other arrays into a file."""
+    metadata = metadata_of(path) | {HEADER: json.dumps(header, sort_keys=True)}
+    put(path, metadata, **arrays)
+
+
+def put(path: Path, metadata: dict[str, str], **arrays: Any) -> None:
     with safe_open(path, framework="numpy") as file:
         tensors = {name: np.array(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
-    save_file({**tensors, **arrays}, path, metadata={"fcnef": json.dumps(header)})
+    save_file({**tensors, **arrays}, path, metadata=metadata)
+
+
+def metadata_of(path: Path) -> dict[str, str]:
+    with safe_open(path, framework="numpy") as file:
+        metadata: dict[str, str] = file.metadata()
+    return metadata
 
 
 def header_of(path: Path) -> dict[str, Any]:
-    with safe_open(path, framework="numpy") as file:
-        header: dict[str, Any] = json.loads(file.metadata()["fcnef"])
+    header: dict[str, Any] = json.loads(metadata_of(path)[HEADER])
     return header
 
 
@@ -53,15 +63,16 @@ def test_a_model_comes_back_and_nothing_else_is_there(path: Path) -> None:
 
 def test_the_digest_stays_what_it_is(path: Path) -> None:
     """Files that exist are read by it."""
-    expected = "36242ec48c4e6adb64b09318e52a06366309b56537a051337465bda52bc9a830"
-    assert header_of(path)[DIGEST] == expected
+    write_arrays(path, ARRAYS, {"known": 3})
+    expected = "5d49faab35bf8605a902c12c5f871c6c6e431ec7ef4c60000940eda23ef1ced7"
+    assert metadata_of(path)[DIGEST] == expected
 
 
 def test_changed_bytes_are_refused(path: Path) -> None:
     content = path.read_bytes()
     rng = np.random.default_rng(0)
     path.write_bytes(content[:-2000] + rng.bytes(2000))
-    with pytest.raises(TwinError, match="found other arrays than were written; take a whole file"):
+    with pytest.raises(TwinError, match="found it changed; take another copy"):
         FILES.read(path)
 
 
@@ -77,17 +88,22 @@ def test_changed_bytes_are_refused(path: Path) -> None:
 )
 def test_other_arrays_are_refused(path: Path, other: dict[str, Any]) -> None:
     changed(path, header_of(path), **other)
-    with pytest.raises(TwinError, match="found other arrays than were written"):
+    with pytest.raises(TwinError, match="expected what was written, found it changed"):
         FILES.read(path)
 
 
-def test_files_of_before_have_no_digest_and_are_read(path: Path) -> None:
-    header = header_of(path)
-    del header[DIGEST]
-    changed(path, header)
+@pytest.mark.parametrize("change", [{"known": 4}, {"other": 1}, {"versions": {}}], ids=str)
+def test_another_header_is_refused(path: Path, change: dict[str, Any]) -> None:
+    changed(path, header_of(path))
     assert FILES.read(path)[2]["known"] == 3
-    changed(path, {**header, DIGEST: None})
-    with pytest.raises(TwinError, match="other arrays"):
+    changed(path, header_of(path) | change)
+    with pytest.raises(TwinError, match="expected what was written, found it changed"):
+        FILES.read(path)
+
+
+def test_a_file_without_its_digest_is_refused(path: Path) -> None:
+    put(path, {HEADER: metadata_of(path)[HEADER]})
+    with pytest.raises(TwinError, match="or make it anew with this version"):
         FILES.read(path)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from offline.decoder import (
@@ -86,3 +88,21 @@ def test_refuses_other_files(tmp_path: Path) -> None:
     LassoEnsemble(**SMALL).fit(cohort.X, cohort.y).save(tmp_path / "lasso")
     with pytest.raises(DecodeError, match="expected a ComponentClassifier, found a LassoEnsemble"):
         ComponentClassifier.load(tmp_path / "lasso")
+
+
+def test_a_changed_header_is_refused(tmp_path: Path) -> None:
+    cohort = people(80)
+    path = tmp_path / "lasso.safetensors"
+    LassoEnsemble(**SMALL).fit(cohort.X, cohort.y).save(path)
+    with safe_open(path, framework="numpy") as file:
+        metadata = file.metadata()
+        tensors = {name: np.array(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
+    header = json.loads(metadata["fcnef"])
+    for name in header.keys() - {"kind", "format"}:
+        lost = {entry: value for entry, value in header.items() if entry != name}
+        for other in (lost, {**header, name: None}):
+            if other == header:
+                continue
+            save_file(tensors, path, metadata=metadata | {"fcnef": json.dumps(other)})
+            with pytest.raises(DecodeError, match="expected what was written, found it changed"):
+                load_decoder(path)

@@ -14,7 +14,7 @@ from safetensors import safe_open  # noqa: E402
 from safetensors.numpy import save_file  # noqa: E402
 
 from offline.errors import TwinError  # noqa: E402
-from offline.model_file import DIGEST  # noqa: E402
+from offline.model_file import write_arrays  # noqa: E402
 from offline.twin.files import load_twin, save_twin  # noqa: E402
 from offline.twin.model import Settings  # noqa: E402
 from offline.twin.twin import Twin  # noqa: E402
@@ -50,10 +50,9 @@ def content(path):
 
 
 def written(folder, header, arrays):
-    """A file without digest, as those of before: what is in it has to be looked at."""
+    """A file whose digest is right: what is in it has to be looked at."""
     path = folder / "twin.safetensors"
-    header = {name: value for name, value in header.items() if name != DIGEST}
-    save_file(arrays, path, metadata={"fcnef": json.dumps(header)})
+    write_arrays(path, arrays, header)
     return path
 
 
@@ -93,14 +92,14 @@ def test_every_form_is_whole(how, tmp_path):
             require_arrays(parse_header(header), lost, back.atlas.n_edges)
 
 
-def test_files_of_before_are_read(kept, tmp_path):
+def test_what_is_put_together_again_is_read(kept, tmp_path):
     assert load_twin(written(tmp_path, *kept)).provenance == "synthetic"
 
 
 def test_changed_bytes_are_refused(tmp_path):
     path = save_twin(fitted(), tmp_path / "twin")
     path.write_bytes(path.read_bytes()[:-2000] + np.random.default_rng(0).bytes(2000))
-    refused(path, "other arrays than were written")
+    refused(path, "what was written, found it changed")
 
 
 @pytest.mark.parametrize("header", [[], None, 3, "text"])

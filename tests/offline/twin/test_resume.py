@@ -12,10 +12,9 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed (fcnef[offline])")
 
 from safetensors import safe_open  # noqa: E402
-from safetensors.numpy import save_file  # noqa: E402
 
 from offline.errors import TwinError  # noqa: E402
-from offline.model_file import DIGEST  # noqa: E402
+from offline.model_file import write_arrays  # noqa: E402
 from offline.twin.basis import fit_basis  # noqa: E402
 from offline.twin.model import Settings  # noqa: E402
 from offline.twin.train import deal_people, deterministic, fit_member  # noqa: E402
@@ -47,10 +46,8 @@ def kept(tmp_path_factory):
 
 
 def put(folder, state, arrays):
-    if isinstance(state, dict):
-        state = {name: value for name, value in state.items() if name != DIGEST}
     path = folder / "member-0-0.safetensors"
-    save_file(arrays, path, metadata={"fcnef": json.dumps(state)})
+    write_arrays(path, arrays, state)
     return path
 
 
@@ -60,7 +57,7 @@ def refused(path, message="expected a whole file, found .*; remove it"):
     assert str(caught.value).startswith(f"checkpoint {path}: expected ")
 
 
-def test_a_state_of_before_is_taken(kept, tmp_path):
+def test_a_state_that_was_finished_is_taken(kept, tmp_path):
     path = put(tmp_path, *kept)
     before = path.read_bytes()
     trained(tmp_path)
@@ -95,7 +92,7 @@ def test_changed_bytes_are_refused(tmp_path):
     trained(tmp_path)
     (path,) = tmp_path.iterdir()
     path.write_bytes(path.read_bytes()[:-500] + np.random.default_rng(0).bytes(500))
-    refused(path, "found other arrays than were written")
+    refused(path, "found other content than was written")
 
 
 def test_what_is_no_folder_or_no_file_is_refused(tmp_path):
