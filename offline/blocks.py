@@ -27,6 +27,7 @@ from offline.errors import ExecutorError
 
 __all__ = ["Executor", "open_executor"]
 
+MOST_WORKERS = 1024
 PROGRESS_AFTER_S = 2.0
 """Work that is done sooner shows no bar."""
 
@@ -143,6 +144,10 @@ def open_executor(
     """
     if workers is not None and workers < 1:
         raise ExecutorError(f"expected at least one worker, found {workers}; leave it out for all")
+    if workers is not None and workers > MOST_WORKERS:
+        raise ExecutorError(
+            f"expected at most {MOST_WORKERS} workers, found {workers}; leave it out for all"
+        )
     with ExitStack() as stack:
         if scheduler is not None:
             engine: Engine = stack.enter_context(open_dask(scheduler))

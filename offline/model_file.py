@@ -1,8 +1,9 @@
 """Fitted models on disk: arrays as safetensors, everything else as the file's JSON header.
 
-The header says what kind of model it is, of which format, and which versions made it; beside it
-stands a digest of header and arrays. Nothing is pickled. A file appears whole or not at all, and
-one of another format, or that is no longer what was written, is refused.
+The header says what kind of model it is, of which format, and which versions made it, and holds a
+digest of all else in it and of the arrays. Nothing is pickled. A file appears whole or not at all,
+and one of another format, or that is no longer what was written, is refused. The same content has
+the same bytes.
 """
 
 from __future__ import annotations
@@ -24,9 +25,8 @@ from rtloop.errors import FcnefError
 
 __all__ = ["Arrays", "ModelFile", "digest", "read_arrays", "versions", "write_arrays"]
 
-HEADER, DIGEST = "fcnef", "fcnef_digest"
-"""Entries of a file's metadata."""
-
+# safetensors writes several entries of metadata in any order: the digest is in the header instead
+HEADER, DIGEST = "fcnef", "content_digest"
 SUFFIX = ".safetensors"
 
 Arrays = dict[str, NDArray[Any]]
@@ -173,10 +173,9 @@ def write_arrays(path: Path, arrays: Arrays, header: dict[str, Any]) -> None:
 
     partial = path.with_name(path.name + ".part")
     tensors = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    text = json.dumps(header, sort_keys=True)
-    metadata = {HEADER: text, DIGEST: _digest_of(text, tensors)}
+    text = json.dumps({**header, DIGEST: _digest_of(header, tensors)}, sort_keys=True)
     try:
-        save_file(tensors, partial, metadata=metadata)
+        save_file(tensors, partial, metadata={HEADER: text})
         partial.replace(path)
     except BaseException as error:
         with contextlib.suppress(OSError):
@@ -219,25 +218,24 @@ def _read(path: Path) -> tuple[Arrays, Any, bool]:
     path.open("rb").close()
     try:
         with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            text = metadata.get(HEADER, "{}")
-            header = json.loads(text)
+            header = json.loads((file.metadata() or {}).get(HEADER, "{}"))
             # the file maps the disk: arrays are copied so that it can be closed
             arrays = {name: np.array(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
     # the last two: kinds of numbers that NumPy does not have, and JSON deeper than Python
     except (SafetensorError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(str(error)) from error
-    return arrays, header, metadata.get(DIGEST) == _digest_of(text, arrays)
+    given = header.pop(DIGEST, None) if isinstance(header, dict) else None
+    return arrays, header, given == _digest_of(header, arrays)
 
 
-def _digest_of(text: str, arrays: Arrays) -> str:
+def _digest_of(header: Any, arrays: Arrays) -> str:
     """SHA-256 of a header and of names, kinds of numbers, shapes and bytes of arrays, which a file
     keeps little-endian."""
     stored = {
         name: array.astype(array.dtype.newbyteorder("<"), copy=False)
         for name, array in arrays.items()
     }
-    return digest_of((text, stored))
+    return digest_of((json.dumps(header, sort_keys=True), stored))
 
 
 def digest(path: str | Path) -> str:

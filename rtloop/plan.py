@@ -258,6 +258,11 @@ class Plan(Part):
             )
         if isinstance(self.timeline, BlockTimeline):
             self._check_blocks(self.timeline, run_s)
+        elif self.timeline.rest_s > run_s:
+            raise ValueError(
+                f"rest_s: expected no longer than the run of {run_s:g} s, found"
+                f" {self.timeline.rest_s:g} s"
+            )
         return self
 
     def _check_edges(self) -> None:

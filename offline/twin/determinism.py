@@ -9,6 +9,9 @@ from offline.errors import TwinError
 
 __all__ = ["deterministic"]
 
+MOST_THREADS = 1024
+"""Far beyond, OpenMP ends the process."""
+
 
 @contextmanager
 def deterministic(threads: int) -> Iterator[None]:
@@ -21,14 +24,16 @@ def deterministic(threads: int) -> Iterator[None]:
     Raises
     ------
     TwinError
-        If there is none.
+        If there is none, or more than any machine has.
     """
     import os
 
     import torch
 
-    if threads < 1:
-        raise TwinError(f"expected threads >= 1, found {threads}; give one or more")
+    if not 1 <= threads <= MOST_THREADS:
+        raise TwinError(
+            f"expected 1 to {MOST_THREADS} threads, found {threads}; give one for each core"
+        )
     # cuBLAS is deterministic only with a fixed workspace, which it reads when first used
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()

@@ -78,36 +78,49 @@ def edit_connectomes(
     places, delta = _checked(z, atlas, edges, delta_z, sd)
     before, after = z.copy(), z.copy()
     others, refused = np.zeros(len(z)), [""] * len(z)
-    a, b = atlas.edges().T
     kept = np.ones(atlas.n_edges, bool)
     kept[places] = False
-    wide = PLAUSIBLE_SD * sd[places]
     for k in range(len(z)):
-        wanted = z[k, places] + delta[k]
-        away, was = np.abs(wanted - mean[places]), np.abs(z[k, places] - mean[places])
-        beyond = (away > wide) & (away > was)
+        matrix, before[k] = _whole(z[k], atlas)
+        after[k] = before[k]
+        wanted = before[k, places] + delta[k]
+        away, was = np.abs([wanted - mean[places], before[k, places] - mean[places]])
+        beyond = (away > PLAUSIBLE_SD * sd[places]) & (away > was)
         if beyond.any():
             name = atlas.edge_names()[places[np.flatnonzero(beyond)[0]]]
             refused[k] = f"{name} would leave what is plausible ({PLAUSIBLE_SD:g} SD)"
             continue
-        own = _matrix(z[k], atlas.n_rois, a, b)
-        if np.linalg.eigvalsh(own)[0] < 0.0:
-            own = nearest_correlation(own)
-            before[k] = np.arctanh(own[a, b])
-            wanted = before[k, places] + delta[k]
-        fixed = own.copy()
-        fixed[a[places], b[places]] = fixed[b[places], a[places]] = np.tanh(wanted)
         try:
-            fixed = nearest_correlation(fixed, np.stack([a[places], b[places]], axis=1))
+            after[k] = _with(matrix, before[k], places, wanted, atlas)
         except TwinError:
             refused[k] = "no correlation matrix has these edges"
             continue
-        moved = np.arctanh(fixed[a, b])
-        # what did not move is to have the same bits
-        after[k] = np.where(np.abs(moved - before[k]) > 1e-12, moved, before[k])
-        after[k, places] = wanted
         others[k] = np.abs(after[k] - before[k])[kept].max(initial=0.0)
     return Edited(before, after, others, tuple(refused))
+
+
+def _whole(z: Float64, atlas: Atlas) -> tuple[Float64, Float64]:
+    """The correlation matrix of a person's edges, or the nearest, and its edges in Fisher z."""
+    a, b = atlas.edges().T
+    matrix = np.eye(atlas.n_rois)
+    matrix[a, b] = matrix[b, a] = np.tanh(z)
+    if np.linalg.eigvalsh(matrix)[0] >= 0.0:
+        return matrix, z
+    matrix = nearest_correlation(matrix)
+    return matrix, np.arctanh(matrix[a, b])
+
+
+def _with(matrix: Float64, z: Float64, places: Ints, wanted: Float64, atlas: Atlas) -> Float64:
+    """A person's edges with the wanted ones at these places, the others moved as they must."""
+    a, b = atlas.edges().T
+    fixed = matrix.copy()
+    fixed[a[places], b[places]] = fixed[b[places], a[places]] = np.tanh(wanted)
+    fixed = nearest_correlation(fixed, np.stack([a[places], b[places]], axis=1))
+    moved = np.arctanh(fixed[a, b])
+    # what did not move is to have the same bits
+    edited: Float64 = np.where(np.abs(moved - z) > 1e-12, moved, z)
+    edited[places] = wanted
+    return edited
 
 
 def nearest_correlation(matrix: Float64, fixed: Ints | None = None) -> Float64:
@@ -156,12 +169,6 @@ def nearest_correlation(matrix: Float64, fixed: Ints | None = None) -> Float64:
         "expected edges that a correlation matrix can have, found none near these; edit fewer"
         " edges, or less"
     )
-
-
-def _matrix(z: Float64, n_rois: int, a: Ints, b: Ints) -> Float64:
-    out = np.eye(n_rois)
-    out[a, b] = out[b, a] = np.tanh(z)
-    return out
 
 
 def _checked(

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-__all__ = ["broken_off", "unmatched", "why_nobody"]
+__all__ = ["broken_off", "lines_of_runs", "unmatched", "why_nobody"]
 
 NOT_LISTED, NO_CONNECTOME, NO_SIGNAL = (
     "not among the participants", "no connectome", "an ROI without signal",
@@ -24,6 +24,8 @@ ADVICE = {
     BROKEN_OFF: "check the scans",
 }
 
+COLUMNS = ["participant", "task", "run", "left_out", "reason", "found"]
+
 Float64 = NDArray[np.float64]
 
 
@@ -33,16 +35,18 @@ def broken_off(rest: pd.DataFrame) -> pd.DataFrame:
     Its lines of people are not among them: a person is told once, by what is lacking.
     """
     runs = rest[rest["run"] != "n/a"]
-    return pd.DataFrame(
-        {
-            "participant": runs["participant"],
-            "task": "rest",
-            "run": runs["run"],
-            "left_out": "run",
-            "reason": BROKEN_OFF,
-            "found": runs["reason"],
-        }
+    return lines_of_runs(
+        (participant, "rest", run, BROKEN_OFF, found)
+        for participant, run, found in runs[["participant", "run", "reason"]].itertuples(
+            index=False
+        )
     )
+
+
+def lines_of_runs(runs: Iterable[tuple[str, str, str, str, str]]) -> pd.DataFrame:
+    """Lines of runs left out, from participant, task, run, reason and what was found."""
+    columns = ["participant", "task", "run", "reason", "found"]
+    return pd.DataFrame(list(runs), columns=columns).assign(left_out="run")[COLUMNS]
 
 
 def unmatched(
@@ -68,8 +72,7 @@ def unmatched(
         elif edges is not None and not np.isfinite(edges[name]).all():
             n = int(np.sum(~np.isfinite(edges[name])))
             lines.append((name, "n/a", "n/a", "person", NO_SIGNAL, f"{n} edges not defined"))
-    columns = ["participant", "task", "run", "left_out", "reason", "found"]
-    return pd.DataFrame(lines, columns=columns)
+    return pd.DataFrame(lines, columns=COLUMNS)
 
 
 def why_nobody(left_out: pd.DataFrame) -> str:

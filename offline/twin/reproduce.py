@@ -20,6 +20,7 @@ from offline.errors import TwinError
 from offline.twin.baselines import Cpm, Demographics, GroupMap, KernelRidge
 from offline.twin.behaviour import include
 from offline.twin.intervals import evaluate
+from offline.twin.leftout import broken_off, lines_of_runs, unmatched, why_nobody
 from offline.twin.maps import contrast_map
 from offline.twin.release import Release
 from offline.twin.tables import (
@@ -66,12 +67,30 @@ def reproduce(
     Returns
     -------
     dict of str to pandas.DataFrame
-        `left_out`, `seen`, `held_out`, `unseen`, `maps`.
+        `left_out` (who has no whole connectome is left out of `unseen` alone, a run without a map
+        of `maps` alone), `seen`, `held_out`, `unseen`, `maps`.
+
+    Raises
+    ------
+    TwinError
+        If it is not the release's layout, too few people are left for these folds, or there is
+        no such seed or number of repeats.
     """
+    if seed < 0 or n_repeats < 1:
+        raise TwinError(
+            f"expected a seed >= 0 and at least one repeat, found {seed} and {n_repeats}; give such"
+        )
     release = Release(root, labels)
     demographics = release.demographics()
     included = include(release.trials(), people=demographics.index)
     connectivity = release.connectivity()
+    edges = dict(zip(connectivity.people, connectivity.z, strict=True))
+    without = unmatched(included.trials.people, demographics, edges)
+    left_out = [broken_off(connectivity.left_out), included.table, without]
+    whole = set(included.trials.people) - set(without["participant"])
+    if not whole:
+        why = why_nobody(pd.concat(left_out, ignore_index=True))
+        raise TwinError(f"expected people with usable trials and a connectome, found none: {why}")
     held_out, unseen, maps = [], [], []
     for spec, task, run in RUNS:
         part = included.trials.of(task, run)
@@ -83,21 +102,14 @@ def reproduce(
         )
         about = {"task": spec.name, "run": run}
         held_out.append(held_out_table(data, told).assign(**about))
-        with_fc = [name for name in data.people if name in connectivity.people]
-        later_s = pd.Series(data.second_s, data.people)
-        rows = [connectivity.people.index(name) for name in with_fc]
-        unseen.append(
-            unseen_table(
-                connectivity.z[rows],
-                later_s[with_fc],
-                demographics.loc[with_fc],
-                n_repeats,
-                seed,
-                n_folds,
-            ).assign(**about)
-        )
-        maps.append(map_table(release, part, spec, task, run, seed).assign(**about))
-    left_out = [included.table, connectivity.left_out.assign(task="rest", left_out="run")]
+        with_fc = [name for name in data.people if name in whole]
+        z = np.array([edges[name] for name in with_fc])
+        later_s = pd.Series(data.second_s, data.people)[with_fc]
+        found = unseen_table(z, later_s, demographics.loc[with_fc], n_repeats, seed, n_folds)
+        unseen.append(found.assign(**about))
+        mapped, no_map = map_table(release, part, spec, task, run, seed)
+        maps.append(mapped.assign(**about))
+        left_out.append(no_map)
     return {
         "left_out": pd.concat(left_out, ignore_index=True),
         "seen": seen_table(included.trials),
@@ -120,7 +132,7 @@ def unseen_table(
     Parameters
     ----------
     z : ndarray of float64, shape (n_people, n_edges)
-        Fisher z; an edge that anyone lacks is left out.
+        Fisher z, finite.
     later_s : pandas.Series, length n_people
         The outcome, s, indexed by participant.
     demographics : pandas.DataFrame
@@ -132,10 +144,7 @@ def unseen_table(
         One row a predictor, `n`, `r` and `rmse_ms` with intervals: demographics, kernel ridge,
         CPM, and both of connectivity shuffled between people within their sites.
     """
-    kept = np.isfinite(z).all(axis=0)
-    if not kept.any():
-        raise TwinError("expected edges that everyone has, found none; leave out broken scans")
-    z, y = z[:, kept], later_s.to_numpy()
+    y = later_s.to_numpy()
     sites = pd.factorize(demographics["site"])[0].astype(np.int64)
     shuffled = z[_within(sites, np.random.default_rng([seed, 1]))]
     sources: dict[str, tuple[Any, Any]] = {
@@ -173,22 +182,29 @@ def unseen_table(
 
 def map_table(
     release: Release, trials: Trials, spec: TaskSpec, task: str, run: str, seed: int = 0
-) -> pd.DataFrame:
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """How much of a person's map of a task the mean map of others tells.
 
     Returns
     -------
-    pandas.DataFrame
+    table : pandas.DataFrame
         One row: `contrast`, `n`, `group_map_r` (median over people of the correlation over
         regions between their map of t and the mean map of the other folds), its quartiles.
+    left_out : pandas.DataFrame
+        Runs that give no map.
     """
     bold = release.bold(release.atlas().labels, trials.people, [(task, run)])
     more, less = CONTRASTS[spec.name]
-    maps = []
+    maps, left = [], []
     for participant, rows in trials.table.groupby("participant", sort=False):
         found = bold.get((str(participant), task, run))
-        if found is not None:
+        if found is None:
+            left.append((participant, task, run, "no BOLD", "no file"))
+            continue
+        try:
             maps.append(contrast_map(found, rows, spec, more, less)[1])
+        except TwinError as error:
+            left.append((participant, task, run, "no map", str(error)))
     values = np.array(maps)
     fold = np.random.default_rng([seed, 2]).permutation(len(values)) % N_FOLDS
     r = []
@@ -199,7 +215,8 @@ def map_table(
             r.append(float(np.corrcoef(own[both], told[both])[0, 1]))
     low, middle, high = np.percentile(r, [25, 50, 75]) if r else (np.nan,) * 3
     row = {"contrast": f"{more} > {less}", "n": len(r), "group_map_r": middle}
-    return pd.DataFrame([{**row, "quartile_low": low, "quartile_high": high}])
+    table = pd.DataFrame([{**row, "quartile_low": low, "quartile_high": high}])
+    return table, lines_of_runs(left)
 
 
 def _within(sites: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:

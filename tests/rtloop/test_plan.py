@@ -64,7 +64,11 @@ def test_the_digest_sees_every_entry() -> None:
         ({"edges": [{"a": "A", "b": "C"}]}, "unknown ROI name 'C'"),
         ({"edges": [{"a": "A", "b": "A"}]}, "found 'A' twice"),
         ({"edges": [{"a": "A", "b": "B"}, {"a": "B", "b": "A"}]}, "found one twice"),
-        ({"window_s": 300.0}, "expected shorter than the run"),
+        ({"window_s": 300.0}, "window_s: expected shorter than the run"),
+        (
+            {"timeline": {"kind": "continuous", "rest_s": 301.0}},
+            "rest_s: expected no longer than",
+        ),
         ({"window_s": 2.0}, "at least 4 volumes"),
         ({"tr_s": float("nan")}, "tr_s"),
         ({"surprise": 1}, "surprise"),

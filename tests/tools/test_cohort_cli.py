@@ -110,6 +110,7 @@ def test_help_has_an_example(words: str, capsys: Said) -> None:
         (other("--people", "none.tsv"), "expected a table with a header, found No such file"),
         ([*BUILD, "--min-minutes", "4"], "everyone excluded: minutes not known"),
         ([*BUILD, "--workers", "0"], "expected at least one worker"),
+        ([*BUILD, "--workers", "99999999999999999999"], "expected at most 1024 workers"),
         (["cohort", "release", "made", "arrays"], "expected .mat files of 9730 edges"),
     ],
 )

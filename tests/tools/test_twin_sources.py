@@ -237,3 +237,7 @@ def test_one_command_writes_the_tables_of_the_release(release, tmp_path, capsys)
     assert {"kernel ridge", "CPM, shuffled"} <= set(unseen["predictor"])
     assert len(pd.read_csv(out / "maps.tsv", sep="\t")) == 3
     assert "ds005237" in refused(capsys, "reproduce", str(tmp_path), "--out", str(out))
+    known = ["reproduce", release[0], "--out", str(out)]
+    assert "seed >= 0" in refused(capsys, *known, "--seed", "-1")
+    assert "at least one repeat" in refused(capsys, *known, "--repeats", "0")
+    assert "at least 2 folds" in refused(capsys, *known, "--folds", "1")

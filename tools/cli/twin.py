@@ -300,7 +300,14 @@ def intervene(
 
 @twin.command
 def reproduce(
-    release: Path, /, *, out: Path, atlas: Path | None = None, repeats: int = 5, seed: int = 0
+    release: Path,
+    /,
+    *,
+    out: Path,
+    atlas: Path | None = None,
+    folds: int = 10,
+    repeats: int = 5,
+    seed: int = 0,
 ) -> None:
     """Write the tables that the public release gives without a twin.
 
@@ -315,6 +322,8 @@ def reproduce(
         Folder of the tables (`.tsv`).
     atlas
         Table of its region labels in the order of its files; numbered if not given.
+    folds
+        Of people.
     repeats
         Times people are dealt to folds anew.
     seed
@@ -329,6 +338,6 @@ def reproduce(
 
     require_folder(out)
     labels = None if atlas is None else Atlas.load(atlas).labels
-    for name, table in tables_of(release, labels, n_repeats=repeats, seed=seed).items():
+    for name, table in tables_of(release, labels, folds, repeats, seed).items():
         write(table, out / f"{name}.tsv")
         print(f"{out / name}.tsv: {len(table)} rows")

@@ -97,6 +97,20 @@ def test_leaving_what_is_plausible_is_refused_and_coming_back_is_not():
     assert found.refused == (f"A--F would leave what is plausible ({PLAUSIBLE_SD:g} SD)", "")
 
 
+def test_what_is_plausible_is_asked_of_the_connectome_that_is_edited():
+    z = connectomes(1, n_people=1)
+    z[0, :3] = [1.5, -1.5, 1.5]
+    sd = np.ones(28)
+    whole = edit_connectomes(z, ATLAS, [0], [0.0], z.mean(axis=0), sd).before[0]
+    assert whole[0] < 1.4
+    # what was given lies as far beyond the range as what is edited lies within, and the reverse
+    for mean, plausible in ((whole[0] + 0.05 - 2.5, True), (whole[0] + 0.05 - 2.6, False)):
+        found = edit_connectomes(z, ATLAS, [0], [0.05], np.full(28, mean), sd)
+        assert (found.refused == ("",)) == plausible
+        if not plausible:
+            assert np.array_equal(found.after, found.before)
+
+
 @pytest.mark.parametrize(
     ("edges", "delta", "message"),
     [

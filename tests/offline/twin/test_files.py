@@ -10,11 +10,10 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed (fcnef[offline])")
 
-from safetensors import safe_open  # noqa: E402
 from safetensors.numpy import save_file  # noqa: E402
 
 from offline.errors import TwinError  # noqa: E402
-from offline.model_file import write_arrays  # noqa: E402
+from offline.model_file import read_arrays, write_arrays  # noqa: E402
 from offline.twin.files import load_twin, save_twin  # noqa: E402
 from offline.twin.model import Settings  # noqa: E402
 from offline.twin.twin import Twin  # noqa: E402
@@ -44,9 +43,8 @@ def whole(tmp_path_factory):
 
 
 def content(path):
-    with safe_open(path, framework="numpy") as file:
-        header = json.loads(file.metadata()["fcnef"])
-        return header, {name: np.array(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
+    arrays, header = read_arrays(path)
+    return header, arrays
 
 
 def written(folder, header, arrays):

@@ -17,7 +17,7 @@ from offline.twin.release import SERIES, Release
 from offline.twin.reproduce import reproduce, unseen_table
 from offline.twin.tasks import MATCHING, STROOP, Bold, encode
 from offline.twin.trials import read_trials
-from tests.offline.twin.releases import N_REGIONS, TAIL, write_release
+from tests.offline.twin.releases import N_REGIONS, TAIL, write_release, write_series
 from tests.offline.twin.trialtables import one_run, people_table, stroop_kinds
 
 
@@ -114,6 +114,23 @@ def test_one_call_makes_every_table(folder):
         "face > shape", "incongruent > congruent", "incongruent > congruent",
     ]  # fmt: skip
     assert np.isfinite(tables["held_out"]["rmse_ms"]).all()
+
+
+def test_who_is_left_out_of_the_tables_is_told_why(tmp_path):
+    folder = write_release(tmp_path / "ds005237")
+    lost, short = sorted((folder / SERIES).iterdir())[:2]
+    for path in lost.glob("task-rest*"):
+        path.unlink()
+    signals = np.random.default_rng(0).standard_normal((90, N_REGIONS))
+    write_series(short / f"task-restAP_run-01_{TAIL}", signals)
+    tables = reproduce(folder, n_folds=3, n_repeats=1)
+    told = tables["left_out"]
+    assert told[["participant", "left_out", "reason", "found"]].to_numpy().tolist() == [
+        [short.name.replace("_", ""), "run", "rest broken off", "90 volumes"],
+        [lost.name.replace("_", ""), "person", "no connectome", "no scan"],
+    ]
+    assert set(tables["unseen"]["n"]) == {15}
+    assert set(tables["seen"]["n"]) == {16}
 
 
 def test_planted_connectivity_is_told_beyond_the_shuffled():

@@ -11,10 +11,10 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed (fcnef[offline])")
 
-from safetensors import safe_open  # noqa: E402
+from safetensors.numpy import save_file  # noqa: E402
 
 from offline.errors import TwinError  # noqa: E402
-from offline.model_file import write_arrays  # noqa: E402
+from offline.model_file import read_arrays, write_arrays  # noqa: E402
 from offline.twin.basis import fit_basis  # noqa: E402
 from offline.twin.model import Settings  # noqa: E402
 from offline.twin.train import deal_people, deterministic, fit_member  # noqa: E402
@@ -40,14 +40,16 @@ def kept(tmp_path_factory):
     folder = tmp_path_factory.mktemp("kept")
     trained(folder)
     (path,) = folder.iterdir()
-    with safe_open(path, framework="numpy") as file:
-        state = json.loads(file.metadata()["fcnef"])
-        return state, {name: np.array(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
+    arrays, state = read_arrays(path)
+    return state, arrays
 
 
 def put(folder, state, arrays):
     path = folder / "member-0-0.safetensors"
-    write_arrays(path, arrays, state)
+    if isinstance(state, dict):
+        write_arrays(path, arrays, state)
+    else:
+        save_file(arrays, path, metadata={"fcnef": json.dumps(state)})
     return path
 
 
