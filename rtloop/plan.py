@@ -27,6 +27,8 @@ from rtloop.errors import PlanError, RoiError
 from rtloop.wire import Scene
 
 __all__ = [
+    "MAX_TR_S",
+    "MAX_VOLUMES",
     "AtlasRois",
     "BlockTimeline",
     "ContinuousTimeline",
@@ -44,6 +46,8 @@ __all__ = [
     "explain",
     "file_digest",
 ]
+
+MAX_TR_S, MAX_VOLUMES = 20.0, 100_000
 
 Name = Annotated[str, Field(min_length=1, max_length=120)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -228,8 +232,8 @@ class Plan(Part):
     rois: Annotated[SphereRois | AtlasRois, Field(discriminator="kind")]
     edges: Annotated[tuple[PlanEdge, ...], Field(min_length=1)]
     sham_edges: tuple[PlanEdge, ...] = ()
-    tr_s: Annotated[float, Field(gt=0.05, le=20)]
-    n_volumes: Annotated[int, Field(ge=2, le=100_000)]
+    tr_s: Annotated[float, Field(gt=0.05, le=MAX_TR_S)]
+    n_volumes: Annotated[int, Field(ge=2, le=MAX_VOLUMES)]
     window_s: PositiveFloat = 40.0
     haemodynamic_delay_s: Annotated[float, Field(ge=0, le=20)] = 6.0
     timeline: Annotated[ContinuousTimeline | BlockTimeline, Field(discriminator="kind")]

@@ -87,7 +87,11 @@ class DerivativesSource:
         except CohortError as error:
             return Scan(None, fault=str(error))
         series, fd, tr_s = self._series(image)
-        scan = scan_of_series(series, None, self.atlas, Censoring(self.censoring.tr_s or tr_s))
+        try:
+            timed = Censoring(self.censoring.tr_s or tr_s)
+        except CohortError as error:
+            return Scan(None, fault=str(error))
+        scan = scan_of_series(series, None, self.atlas, timed)
         known = np.isfinite(fd).any()
         mean_fd = float(np.nanmean(fd)) if known else float("nan")
         return replace(scan, n_volumes=len(fd), mean_fd=mean_fd)

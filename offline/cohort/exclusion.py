@@ -6,6 +6,7 @@ theirs is read. What else is asked of a scan is known once it was read.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -57,6 +58,11 @@ class Limits:
         See `MissingRois`.
     max_missing_share : float
         With "drop" and "keep": share of missing ROIs above which the scan itself is left out.
+
+    Raises
+    ------
+    CohortError
+        If a limit is one that no scan, or every scan, is within.
     """
 
     tier: Tier | None = None
@@ -64,6 +70,23 @@ class Limits:
     min_minutes: float | None = None
     missing_rois: MissingRois = "exclude"
     max_missing_share: float = 0.1
+
+    def __post_init__(self) -> None:
+        fd, minutes, share = self.max_mean_fd_mm, self.min_minutes, self.max_missing_share
+        if fd is not None and not 0.0 < fd < math.inf:
+            raise CohortError(
+                f"expected a limit of mean framewise displacement above 0 mm, found {fd:g} mm;"
+                " leave it out for none"
+            )
+        if minutes is not None and not 0.0 < minutes < math.inf:
+            raise CohortError(
+                f"expected more than 0 minutes as the least, found {minutes:g}; leave it out for"
+                " no limit"
+            )
+        if not 0.0 <= share <= 1.0:
+            raise CohortError(
+                f"expected a share of missing ROIs of 0 to 1, found {share:g}; give 0.1 for 10 %"
+            )
 
     def words(self) -> list[str]:
         """The rules in words, those that were not applied too."""

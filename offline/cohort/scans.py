@@ -29,6 +29,9 @@ __all__ = [
     "stamp_of",
 ]
 
+MAX_TR_S = 20.0
+"""Longer ones are milliseconds."""
+
 Float32 = NDArray[np.float32]
 
 
@@ -98,11 +101,28 @@ class Censoring:
     misaligned : {"exclude", "keep"}
         What becomes of a scan whose displacements do not line up with its volumes, so that it
         cannot be censored: excluded, or kept as it is, with a note.
+
+    Raises
+    ------
+    CohortError
+        If a number is none that a scan can have.
     """
 
     tr_s: float | None = None
     fd_limit_mm: float | None = None
     misaligned: Literal["exclude", "keep"] = "exclude"
+
+    def __post_init__(self) -> None:
+        if self.tr_s is not None and not 0.0 < self.tr_s <= MAX_TR_S:
+            raise CohortError(
+                f"expected a repetition time above 0 and up to {MAX_TR_S:g} s, found"
+                f" {self.tr_s:g} s; give seconds"
+            )
+        if self.fd_limit_mm is not None and not 0.0 < self.fd_limit_mm < np.inf:
+            raise CohortError(
+                "expected a limit of framewise displacement above 0 mm, found"
+                f" {self.fd_limit_mm:g} mm; leave it out for none"
+            )
 
     def weights(
         self, n_volumes: int, fd: NDArray[Any] | None

@@ -64,6 +64,17 @@ def test_edges_are_those_of_cleaned_means(strategy: Strategy, tmp_path: Path) ->
     np.testing.assert_allclose(scan.z, expected, atol=2e-5)
 
 
+def test_an_image_in_milliseconds_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = write_labels(tmp_path / "labels.nii.gz")
+    monkeypatch.setattr("tests.offline.trees.TR_S", 2000.0)
+    write_run(tmp_path / "tree", "01", series(1), labels)
+    scan = source(tmp_path).read(entry("01"))
+    assert scan.fault.endswith("up to 20 s, found 2000 s; give seconds")
+    assert scan.z is None
+
+
 def test_an_roi_outside_the_brain_mask_is_missing(tmp_path: Path) -> None:
     labels = write_labels(tmp_path / "labels.nii.gz")
     mask = np.ones(SHAPE, bool)

@@ -287,8 +287,10 @@ def test_sources_are_told_apart(tmp_path: Path) -> None:
         (("participant",), "expected --volumes"),
         (("participant", None, 5, 2), "no --repeat"),
         (("nowhere",), "found nothing"),
-        (("participant", 1.0, 0), "--volumes: expected a positive number, found 0"),
-        (("participant", -1.0, 5), "--tr: expected a positive number, found -1"),
+        (("participant", 1.0, 0), "--volumes: expected a positive number up to 100000, found 0"),
+        (("participant", -1.0, 5), "--tr: expected a positive number up to 20, found -1"),
+        (("participant", float("inf"), 5), "--tr: expected a positive number up to 20, found inf"),
+        (("participant", 1.0, 10**20), "--volumes: expected a positive number up to 100000"),
     ],
 )
 def test_wrong_sources_are_named(arguments: tuple[Any, ...], message: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rtloop.errors import ConfigError
 from rtloop.link import StreamSource
+from rtloop.plan import MAX_TR_S, MAX_VOLUMES
 from tools.scanner.export import ExportFolder
 from tools.scanner.series import RecordedSeries
 from tools.scanner.simulated import SimulatedSeries
@@ -39,9 +40,16 @@ def open_series(
     ConfigError
         If a number is out of range, or the source cannot be played.
     """
-    for name, value in (("--tr", tr_s), ("--volumes", n_volumes), ("--repeat", repeat)):
-        if value is not None and not value > 0:
-            raise ConfigError(f"{name}: expected a positive number, found {value:g}; correct it")
+    numbers: tuple[tuple[str, float | None, float], ...] = (
+        ("--tr", tr_s, MAX_TR_S),
+        ("--volumes", n_volumes, MAX_VOLUMES),
+        ("--repeat", repeat, MAX_VOLUMES),
+    )
+    for name, value, most in numbers:
+        if value is not None and not 0 < value <= most:
+            raise ConfigError(
+                f"{name}: expected a positive number up to {most:.6g}, found {value:g}; correct it"
+            )
     simulated = re.fullmatch(r"participant(?::(\d+))?", source)
     if simulated is None:
         return RecordedSeries(source, tr_s, n_volumes, repeat)
