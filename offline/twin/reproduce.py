@@ -208,7 +208,8 @@ def map_table(
     values = np.array(maps)
     fold = np.random.default_rng([seed, 2]).permutation(len(values)) % N_FOLDS
     r = []
-    for number in np.unique(fold):
+    # one person alone is told by nobody
+    for number in np.unique(fold) if len(values) > 1 else ():
         told = GroupMap().fit(values[fold != number]).map_
         for own in values[fold == number]:
             both = np.isfinite(own) & np.isfinite(told)

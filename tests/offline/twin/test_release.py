@@ -123,8 +123,19 @@ def test_who_is_left_out_of_the_tables_is_told_why(tmp_path):
         path.unlink()
     signals = np.random.default_rng(0).standard_normal((90, N_REGIONS))
     write_series(short / f"task-restAP_run-01_{TAIL}", signals)
+    for path in sorted(folder.glob(f"{SERIES}/*/task-stroopPA*"))[1:]:
+        path.unlink()
+    broken = folder / SERIES / short.name / f"task-stroopAP_run-01_{TAIL}"
+    write_series(broken, signals[:12])
     tables = reproduce(folder, n_folds=3, n_repeats=1)
     told = tables["left_out"]
+    maps = told[told["reason"].isin(["no BOLD", "no map"])]
+    assert maps.groupby(["task", "run", "reason"]).size().to_dict() == {
+        ("stroop", "AP", "no map"): 1, ("stroop", "PA", "no BOLD"): 15,
+    }  # fmt: skip
+    # one map alone is told by no others
+    assert tables["maps"]["n"].tolist() == [16, 15, 0]
+    told = told.drop(index=maps.index)
     assert told[["participant", "left_out", "reason", "found"]].to_numpy().tolist() == [
         [short.name.replace("_", ""), "run", "rest broken off", "90 volumes"],
         [lost.name.replace("_", ""), "person", "no connectome", "no scan"],
