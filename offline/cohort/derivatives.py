@@ -88,7 +88,8 @@ class DerivativesSource:
             return Scan(None, fault=str(error))
         series, fd, tr_s = self._series(image)
         try:
-            timed = Censoring(self.censoring.tr_s or tr_s)
+            # 0: the image does not say
+            timed = Censoring(self.censoring.tr_s or tr_s or None)
         except CohortError as error:
             return Scan(None, fault=str(error))
         scan = scan_of_series(series, None, self.atlas, timed)

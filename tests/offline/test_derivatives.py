@@ -64,7 +64,7 @@ def test_edges_are_those_of_cleaned_means(strategy: Strategy, tmp_path: Path) ->
     np.testing.assert_allclose(scan.z, expected, atol=2e-5)
 
 
-def test_an_image_in_milliseconds_is_left_out(
+def test_an_image_in_milliseconds_is_left_out_and_one_that_does_not_say_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     labels = write_labels(tmp_path / "labels.nii.gz")
@@ -73,6 +73,11 @@ def test_an_image_in_milliseconds_is_left_out(
     scan = source(tmp_path).read(entry("01"))
     assert scan.fault.endswith("up to 20 s, found 2000 s; give seconds")
     assert scan.z is None
+    monkeypatch.setattr("tests.offline.trees.TR_S", 0.0)
+    write_run(tmp_path / "tree", "02", series(1), labels)
+    scan = source(tmp_path).read(entry("02"))
+    assert scan.fault == ""
+    assert np.isnan(scan.minutes)
 
 
 def test_an_roi_outside_the_brain_mask_is_missing(tmp_path: Path) -> None:
